@@ -1,0 +1,11 @@
+"""The frozen pydantic base of everything that travels: specs, results and manifests."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Frozen(BaseModel):
+    """An immutable value. Unknown fields are refused, so that a newer document is never half read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)

@@ -1,0 +1,108 @@
+"""Pipeline parameters: typed by their default, converted at every border."""
+
+from __future__ import annotations
+
+from typing import Literal, Union
+
+from airflow_mlpipe.errors import ParameterError
+from airflow_mlpipe.model.base import Frozen
+
+ParameterValue = Union[bool, int, float, str]
+
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off"})
+
+
+class ParameterSpec(Frozen):
+    """A parameter of a pipeline.
+
+    Attributes:
+        name: unique in the pipeline.
+        type: taken from the default; every value is converted to it.
+        default: used when a run gives no value.
+    """
+
+    name: str
+    type: Literal["string", "integer", "number", "boolean"]
+    default: ParameterValue
+
+    @classmethod
+    def of(cls, name: str, default: object) -> ParameterSpec:
+        """Make the parameter that `default` describes.
+
+        Raises:
+            ParameterError: if `default` is not a str, int, float or bool.
+        """
+        # bool first: it is a subclass of int.
+        if isinstance(default, bool):
+            return cls(name=name, type="boolean", default=default)
+        if isinstance(default, int):
+            return cls(name=name, type="integer", default=default)
+        if isinstance(default, float):
+            return cls(name=name, type="number", default=default)
+        if isinstance(default, str):
+            return cls(name=name, type="string", default=default)
+        raise ParameterError(
+            f"parameter '{name}': default {default!r} is a {type(default).__name__}; allowed are str, int, float and bool"
+        )
+
+    def convert(self, value: object) -> ParameterValue:
+        """Return `value` as this parameter's type, from a Python value or from text (CLI, conf, REST).
+
+        Raises:
+            ParameterError: if it cannot be converted without losing something.
+        """
+        converted = self._converted(value)
+        if converted is None:
+            raise ParameterError(
+                f"parameter '{self.name}': {value!r} is not a {self.type}; its default is {self.default!r}"
+            )
+        return converted
+
+    def _converted(self, value: object) -> ParameterValue | None:
+        if self.type == "boolean":
+            return _as_bool(value)
+        if self.type == "integer":
+            return _as_int(value)
+        if self.type == "number":
+            return _as_float(value)
+        return value if isinstance(value, str) else None if value is None else _as_text(value)
+
+
+def _as_bool(value: object) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower() if isinstance(value, (str, int)) else ""
+    return True if word in _TRUE else False if word in _FALSE else None
+
+
+def _as_int(value: object) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    if isinstance(value, str):
+        try:
+            return int(value.strip())
+        except ValueError:
+            return None
+    return None
+
+
+def _as_float(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    # NaN has no canonical form and equals nothing, itself included: a run with it could never be compared.
+    return number if number - number == 0 else None
+
+
+def _as_text(value: object) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, (int, float)) else None

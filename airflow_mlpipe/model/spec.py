@@ -1,0 +1,70 @@
+"""The pipeline as data: what authoring makes and everything else reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+from airflow_mlpipe.errors import ParameterError
+from airflow_mlpipe.model.base import Frozen
+from airflow_mlpipe.model.digest import Digest, digest_bytes
+from airflow_mlpipe.model.parameter import ParameterSpec, ParameterValue
+from airflow_mlpipe.model.step import StepSpec
+
+SCHEMA_VERSION = 1
+
+
+class PipelineSpec(Frozen):
+    """A compiled pipeline. Immutable; its digest is its version.
+
+    Attributes:
+        schema_version: version of this document's form.
+        name: the DAG's name.
+        description: free text.
+        steps: in an order in which every step comes after those it depends on.
+        parameters: the pipeline's parameters, by name.
+        schedule: cron line or Airflow preset, or None for runs on request only.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    description: str = ""
+    steps: tuple[StepSpec, ...]
+    parameters: tuple[ParameterSpec, ...] = ()
+    schedule: str | None = None
+
+    def to_json(self) -> str:
+        """Return the document that :meth:`from_json` reads. Equal specs give equal text."""
+        return self.model_dump_json(exclude_defaults=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> PipelineSpec:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            pydantic.ValidationError: if it is not such a document.
+        """
+        return cls.model_validate_json(text)
+
+    @cached_property
+    def digest(self) -> Digest:
+        """Identity of the pipeline as written, its code included."""
+        return digest_bytes(self.to_json().encode("utf-8", "surrogateescape"))
+
+    @cached_property
+    def step_by_id(self) -> Mapping[str, StepSpec]:
+        """The steps by their id."""
+        return {step.id: step for step in self.steps}
+
+    def bind(self, values: Mapping[str, object]) -> dict[str, ParameterValue]:
+        """Return the value of every parameter in a run that was given `values`.
+
+        Raises:
+            ParameterError: for an unknown name or a value of the wrong type.
+        """
+        known = {parameter.name: parameter for parameter in self.parameters}
+        for name in values:
+            if name not in known:
+                allowed = ", ".join(sorted(known)) or "none; this pipeline has no parameters"
+                raise ParameterError(f"pipeline '{self.name}' has no parameter '{name}'; it has: {allowed}")
+        return {name: p.convert(values[name]) if name in values else p.default for name, p in known.items()}

@@ -1,0 +1,280 @@
+"""Whether to run: one decision for every step of a run, made for the whole graph at once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec, StepOutputRef
+from airflow_mlpipe.model.digest import Digest, JsonValue
+from airflow_mlpipe.model.graph import consumers, producers
+from airflow_mlpipe.model.result import ObservedInput, OutputRecord, StepResult
+from airflow_mlpipe.model.spec import PipelineSpec
+from airflow_mlpipe.model.step import StepSpec
+from airflow_mlpipe.reuse.explain import Trees, differences, duration_text, nearest
+from airflow_mlpipe.reuse.fingerprint import Identity, derived, identify
+
+NEAREST = 8
+"""How many of a step's latest results are compared to find the one a reason is told against."""
+
+UNRESOLVED = "?"
+"""The version of a looked-up object that does not exist any more."""
+
+
+class Facts(Protocol):
+    """What the planner asks of the world. Each answer is taken as true for the whole plan."""
+
+    def environment(self, step: StepSpec) -> Mapping[str, JsonValue]:
+        """Return the identity of the software `step` runs on, by name."""
+
+    def content(self, source: DatasetSpec | DatastorePath) -> Digest:
+        """Return the content digest of a leaf input.
+
+        Raises:
+            MissingDataError: if a dataset's source does not exist.
+        """
+
+    def problem(self, output: OutputRecord) -> str | None:
+        """Return why the bytes of `output` cannot be taken, or None if they are as recorded."""
+
+    def resolve(self, observed: ObservedInput) -> tuple[str, Digest | None]:
+        """Return the version and digest that a name looked up inside a step has today."""
+
+    def candidates(self, derivations: Sequence[Digest]) -> Mapping[Digest, Sequence[StepResult]]:
+        """Return, in one query, results by derivation key, newest first."""
+
+    def by_fingerprint(self, fingerprint: Digest) -> Sequence[StepResult]:
+        """Return the results of a key, newest first."""
+
+    def latest(self, pipeline: str, step: str, limit: int) -> Sequence[StepResult]:
+        """Return the latest results of a step, newest first, whatever their key."""
+
+    def doubt(self, result: StepResult, reason: str) -> None:
+        """Note that `result` cannot be taken, so that it is not offered again."""
+
+    trees: Trees
+
+
+@dataclass(frozen=True, slots=True)
+class StepDecision:
+    """What the plan says of one step.
+
+    Attributes:
+        step: id of the step.
+        decision: ``reuse``, ``run``, or ``later`` where an input is not known yet.
+        reason: why, for people.
+        details: for ``run``: every difference to the nearest earlier result, the reason's own included.
+        fingerprint: the key, where all inputs are known.
+        derivation: the key that fetches candidates.
+        components: the named parts of the key, where all inputs are known.
+        result: the result to take, for ``reuse``.
+    """
+
+    step: str
+    decision: Literal["reuse", "run", "later"]
+    reason: str
+    details: tuple[str, ...] = ()
+    fingerprint: Digest | None = None
+    derivation: Digest | None = None
+    components: Mapping[str, JsonValue] | None = None
+    result: StepResult | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """The decisions of one run, in the order of the spec's steps."""
+
+    decisions: tuple[StepDecision, ...]
+
+    @property
+    def all_reused(self) -> bool:
+        """Whether nothing has to be computed."""
+        return all(decision.decision == "reuse" for decision in self.decisions)
+
+    @property
+    def saved_s(self) -> float:
+        """Seconds the reused steps took when they were computed."""
+        return sum(decision.result.duration_s for decision in self.decisions if decision.result is not None)
+
+
+class Planner:
+    """Decides for one run of one pipeline; keeps what it learned for later questions of the same run."""
+
+    def __init__(
+        self,
+        spec: PipelineSpec,
+        parameters: Mapping[str, JsonValue],
+        facts: Facts,
+        *,
+        regenerate: bool = False,
+        derivations: Mapping[str, Digest] | None = None,
+    ) -> None:
+        """Prepare to plan.
+
+        Args:
+            spec: the pipeline.
+            parameters: bound values of all its parameters.
+            facts: what is true of the world.
+            regenerate: v1's ``regenerate_outputs``: nothing is reused.
+            derivations: by step id, what an earlier plan of the same run found; spares deriving them again.
+        """
+        self._spec = spec
+        self._parameters = parameters
+        self._facts = facts
+        self._regenerate = regenerate
+        self._identities: dict[str, Identity] = {}
+        self._derivations: dict[str, Digest] = dict(derivations or {})
+        self._leaves: dict[DatastorePath | str, Digest] = {}
+        self._prefetched: Mapping[Digest, Sequence[StepResult]] = {}
+        self._consumers: dict[str, list[str]] | None = None
+
+    def plan(self) -> RunPlan:
+        """Decide for every step. An unchanged graph of any depth costs one query.
+
+        Raises:
+            MissingDataError: if a dataset that a step reads does not exist.
+        """
+        steps = self._spec.steps
+        wanted = [self._derivation(step) for step in steps if step.allow_reuse and not self._regenerate]
+        self._prefetched = self._facts.candidates(wanted) if wanted else {}
+        results: dict[str, StepResult] = {}
+        decisions = []
+        for step in steps:
+            decision = self.decide(step, results)
+            if decision.result is not None:
+                results[step.id] = decision.result
+            decisions.append(decision)
+        return RunPlan(tuple(decisions))
+
+    def advance(self, done: str, results: Mapping[str, StepResult], open_steps: Iterable[str]) -> list[StepDecision]:
+        """Decide again behind a step that has just ended: which steps need not run after all.
+
+        Args:
+            done: the step that ended with a result.
+            results: the results of this run so far, `done`'s included.
+            open_steps: ids of the steps that have not started.
+
+        Returns:
+            The new decisions, hits and misses, of the steps whose inputs are all known now.
+        """
+        if self._consumers is None:
+            self._consumers = consumers(self._spec.steps)
+        known, waiting = dict(results), set(open_steps)
+        decisions: list[StepDecision] = []
+        queue = deque([done])
+        while queue:
+            for step_id in self._consumers[queue.popleft()]:
+                step = self._spec.step_by_id[step_id]
+                if step_id not in waiting or any(parent not in known for parent in producers(step)):
+                    continue
+                waiting.discard(step_id)
+                decision = self.decide(step, known)
+                decisions.append(decision)
+                if decision.result is not None:
+                    known[step_id] = decision.result
+                    queue.append(step_id)
+        return decisions
+
+    def decide(self, step: StepSpec, results: Mapping[str, StepResult]) -> StepDecision:
+        """Decide for one step, given the results of the steps above it so far."""
+        open_producers = [parent for parent in producers(step) if parent not in results]
+        derivation = self._derivation(step)
+        if open_producers:
+            names = ", ".join(f"'{self._spec.step_by_id[parent].name}'" for parent in open_producers)
+            return StepDecision(step.id, "later", f"decided when {names} has ended", derivation=derivation)
+        inputs = {port.name: self._content(port, results) for port in step.inputs}
+        identity = self._identity(step)
+        key = identity.key(inputs)
+        components = identity.with_inputs(step, inputs)
+
+        def run(reason: str, details: Sequence[str] = ()) -> StepDecision:
+            return StepDecision(step.id, "run", reason, tuple(details), key, derivation, components)
+
+        if self._regenerate:
+            return run("regenerate_outputs is on")
+        if not step.allow_reuse:
+            return run("allow_reuse is off")
+        result, refusal = self._hit(key, derivation)
+        if result is not None:
+            reason = f"reused from {result.run_id}, saved {duration_text(result.duration_s)}"
+            return StepDecision(step.id, "reuse", reason, (), key, derivation, components, result)
+        if refusal is not None:
+            return run(refusal)
+        return run(*self._difference(step, components))
+
+    def _hit(self, key: Digest, derivation: Digest) -> tuple[StepResult | None, str | None]:
+        """Return the newest result of `key` that can be taken, or else why the ones there are cannot."""
+        found = [result for result in self._prefetched.get(derivation, ()) if result.fingerprint == key]
+        refusal: str | None = None
+        for results in (lambda: found, lambda: self._facts.by_fingerprint(key)):
+            for result in results():
+                problem = self._refusal(result)
+                if problem is None:
+                    return result, None
+                refusal = refusal or problem
+        return None, refusal
+
+    def _refusal(self, result: StepResult) -> str | None:
+        for output in result.outputs:
+            problem = self._facts.problem(output)
+            if problem is not None:
+                self._facts.doubt(result, problem)
+                return problem
+        for seen in result.observed:
+            version, digest = self._facts.resolve(seen)
+            if digest != seen.digest:
+                today = f"v{seen.resolved} -> v{version}" if version != UNRESOLVED else f"v{seen.resolved} is gone"
+                return f"{seen.kind} {seen.name}: {today}, read inside the step"
+        return None
+
+    def _difference(self, step: StepSpec, components: Mapping[str, JsonValue]) -> tuple[str, list[str]]:
+        closest = nearest(components, self._facts.latest(self._spec.name, step.name, NEAREST))
+        if closest is None:
+            return "no earlier result of this step", []
+        lines = differences(components, closest.components, self._facts.trees)
+        if not lines:
+            return "its earlier result is not usable any more", []
+        return lines[0], lines
+
+    def _identity(self, step: StepSpec) -> Identity:
+        if step.id not in self._identities:
+            self._identities[step.id] = identify(step, self._parameters, self._facts.environment(step))
+        return self._identities[step.id]
+
+    def _derivation(self, step: StepSpec) -> Digest:
+        if step.id not in self._derivations:
+            # Producers come first in the spec, so theirs is there when a consumer's turn comes.
+            for each in self._spec.steps:
+                inputs = {port.name: self._origin(port) for port in each.inputs}
+                self._derivations[each.id] = self._identity(each).derivation(inputs)
+        return self._derivations[step.id]
+
+    def _origin(self, port: InputSpec) -> Digest:
+        if isinstance(port.source, StepOutputRef):
+            return derived(self._derivations[port.source.step], port.source.output)
+        return self._leaf(port.source)
+
+    def _content(self, port: InputSpec, results: Mapping[str, StepResult]) -> Digest:
+        if isinstance(port.source, StepOutputRef):
+            return output_of(results[port.source.step], port.source.output).digest
+        return self._leaf(port.source)
+
+    def _leaf(self, source: DatasetSpec | DatastorePath) -> Digest:
+        memo = source if isinstance(source, DatastorePath) else source.model_dump_json()
+        if memo not in self._leaves:
+            self._leaves[memo] = self._facts.content(source)
+        return self._leaves[memo]
+
+
+def output_of(result: StepResult, name: str) -> OutputRecord:
+    """Return the output `name` of `result`.
+
+    Raises:
+        KeyError: if it has none of that name; a result without a declared output is never committed.
+    """
+    for output in result.outputs:
+        if output.name == name:
+            return output
+    raise KeyError(name)
