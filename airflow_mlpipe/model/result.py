@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
+from pydantic import Field
+
 from airflow_mlpipe.model.base import Frozen
 from airflow_mlpipe.model.digest import Digest, JsonValue, digest_json
 
@@ -155,8 +157,8 @@ class StepResult(Frozen):
     pipeline: str
     step: str
     outputs: tuple[OutputRecord, ...] = ()
-    written: Written = Written()
-    parent_written: Written = Written()
+    written: Written = Field(default_factory=Written)
+    parent_written: Written = Field(default_factory=Written)
     observed: tuple[ObservedInput, ...] = ()
     started_at: datetime
     ended_at: datetime

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 
+from pydantic_core import PydanticSerializationError
+
 from airflow_mlpipe.errors import ParameterError
 from airflow_mlpipe.model.base import Frozen
 from airflow_mlpipe.model.digest import Digest, digest_bytes
@@ -34,8 +36,15 @@ class PipelineSpec(Frozen):
     schedule: str | None = None
 
     def to_json(self) -> str:
-        """Return the document that :meth:`from_json` reads. Equal specs give equal text."""
-        return self.model_dump_json(exclude_defaults=True)
+        """Return the document that :meth:`from_json` reads. Equal specs give equal text.
+
+        Raises:
+            ParameterError: if a name or an argument holds text that is not Unicode.
+        """
+        try:
+            return self.model_dump_json(exclude_defaults=True)
+        except PydanticSerializationError as error:
+            raise ParameterError(f"pipeline '{self.name}': a name or an argument is not valid Unicode: {error}") from None
 
     @classmethod
     def from_json(cls, text: str | bytes) -> PipelineSpec:
@@ -49,7 +58,7 @@ class PipelineSpec(Frozen):
     @cached_property
     def digest(self) -> Digest:
         """Identity of the pipeline as written, its code included."""
-        return digest_bytes(self.to_json().encode("utf-8", "surrogateescape"))
+        return digest_bytes(self.to_json().encode())
 
     @cached_property
     def step_by_id(self) -> Mapping[str, StepSpec]:

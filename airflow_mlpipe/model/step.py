@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from airflow_mlpipe.model.base import Frozen
 from airflow_mlpipe.model.data import InputSpec, OutputSpec
 from airflow_mlpipe.model.digest import Digest
@@ -61,7 +63,7 @@ class StepSpec(Frozen):
     outputs: tuple[OutputSpec, ...] = ()
     snapshot: Digest | None = None
     code: Digest | None = None
-    environment: EnvironmentSpec = EnvironmentSpec()
+    environment: EnvironmentSpec = Field(default_factory=EnvironmentSpec)
     compute: str | None = None
     allow_reuse: bool = True
     version: str | None = None

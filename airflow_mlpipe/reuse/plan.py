@@ -136,13 +136,14 @@ class Planner:
         Raises:
             MissingDataError: if a dataset that a step reads does not exist.
         """
+        self._leaves.clear()
         steps = self._spec.steps
         wanted = [self._derivation(step) for step in steps if step.allow_reuse and not self._regenerate]
         self._prefetched = self._facts.candidates(wanted) if wanted else {}
         results: dict[str, StepResult] = {}
         decisions = []
         for step in steps:
-            decision = self.decide(step, results)
+            decision = self._decide(step, results)
             if decision.result is not None:
                 results[step.id] = decision.result
             decisions.append(decision)
@@ -161,6 +162,7 @@ class Planner:
         """
         if self._consumers is None:
             self._consumers = consumers(self._spec.steps)
+        self._leaves.clear()
         known, waiting = dict(results), set(open_steps)
         decisions: list[StepDecision] = []
         queue = deque([done])
@@ -170,7 +172,7 @@ class Planner:
                 if step_id not in waiting or any(parent not in known for parent in producers(step)):
                     continue
                 waiting.discard(step_id)
-                decision = self.decide(step, known)
+                decision = self._decide(step, known)
                 decisions.append(decision)
                 if decision.result is not None:
                     known[step_id] = decision.result
@@ -178,7 +180,14 @@ class Planner:
         return decisions
 
     def decide(self, step: StepSpec, results: Mapping[str, StepResult]) -> StepDecision:
-        """Decide for one step, given the results of the steps above it so far."""
+        """Decide for one step that is about to start, given the results of the steps above it.
+
+        Data is looked at anew: hours may have passed since the plan.
+        """
+        self._leaves.clear()
+        return self._decide(step, results)
+
+    def _decide(self, step: StepSpec, results: Mapping[str, StepResult]) -> StepDecision:
         open_producers = [parent for parent in producers(step) if parent not in results]
         derivation = self._derivation(step)
         if open_producers:

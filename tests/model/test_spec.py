@@ -45,3 +45,9 @@ def test_an_unknown_parameter_is_refused_with_those_there_are():
 def test_a_spec_is_frozen():
     with pytest.raises(pydantic.ValidationError, match="frozen"):
         spec().name = "other"
+
+
+def test_text_that_is_not_unicode_is_refused():
+    broken = spec(name="a\udcff")
+    with pytest.raises(ParameterError, match="not valid Unicode"):
+        broken.to_json()

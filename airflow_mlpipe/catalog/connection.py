@@ -1,0 +1,170 @@
+"""Connections to the catalog's database: one for each process and thread, and transactions on them.
+
+All SQL of the catalog is written once, with ``?`` for parameters and ``{each}`` for a list of texts, and runs
+on SQLite and PostgreSQL (see :mod:`airflow_mlpipe.catalog.dialect`).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from airflow_mlpipe.catalog.dialect import Connection, Dialect, dialect_of
+
+Row = tuple[Any, ...]
+"""A row as the driver gives it."""
+
+
+class Session:
+    """Statements on one connection. Belongs to the thread that asked for it."""
+
+    __slots__ = ("_connection", "_dialect")
+
+    def __init__(self, connection: Connection, dialect: Dialect) -> None:
+        self._connection = connection
+        self._dialect = dialect
+
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """Return all rows of a query."""
+        try:
+            return self._connection.execute(self._dialect.sql(sql), parameters).fetchall()
+        except self._dialect.errors as error:
+            raise self._dialect.translated(error) from error
+
+    def row(self, sql: str, parameters: Sequence[object] = ()) -> Row | None:
+        """Return the first row of a query, or None."""
+        rows = self.rows(sql, parameters)
+        return rows[0] if rows else None
+
+    def run(self, sql: str, parameters: Sequence[object] = ()) -> int:
+        """Run a statement and return how many rows it changed."""
+        try:
+            return self._connection.execute(self._dialect.sql(sql), parameters).rowcount
+        except self._dialect.errors as error:
+            raise self._dialect.translated(error) from error
+
+    def run_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
+        """Run a statement once for each row of parameters."""
+        try:
+            self._connection.cursor().executemany(self._dialect.sql(sql), rows)
+        except self._dialect.errors as error:
+            raise self._dialect.translated(error) from error
+
+    def each(self, texts: Iterable[str]) -> object:
+        """Return the parameter that ``{each}`` stands for: any number of texts in one."""
+        return self._dialect.each(texts)
+
+    def lock(self, name: str) -> None:
+        """Keep other writers of `name` out until this transaction ends.
+
+        For statements that read before they write. SQLite has one writer at a time anyway.
+        """
+        if self._dialect.lock_sql is not None:
+            self.rows(self._dialect.lock_sql, (name,))
+
+
+class Database:
+    """A database by URL. Safe to use from many threads, and in children of a process that used it.
+
+    Nothing is opened before it is needed.
+
+    Args:
+        url: ``sqlite:///<path>`` or ``postgresql://...``.
+
+    Raises:
+        ConfigError: if the URL is of another kind.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.dialect = dialect_of(url)
+        # Keyed by process and thread. The entry of a thread that ended serves the next one with its ident.
+        self._sessions: dict[tuple[int, int], tuple[Connection, Session]] = {}
+        _databases.add(self)
+
+    def session(self) -> Session:
+        """Return this thread's session, outside any transaction: each statement is its own.
+
+        Raises:
+            ConfigError: if there is no such database.
+            StorageError: if it cannot be read now.
+            UnreachableError: if its server does not answer.
+        """
+        return self._own()[1]
+
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """Return all rows of a query."""
+        return self.session().rows(sql, parameters)
+
+    def row(self, sql: str, parameters: Sequence[object] = ()) -> Row | None:
+        """Return the first row of a query, or None."""
+        return self.session().row(sql, parameters)
+
+    def each(self, texts: Iterable[str]) -> object:
+        """Return the parameter that ``{each}`` stands for: any number of texts in one."""
+        return self.dialect.each(texts)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Everything run on the session that this yields happens together or not at all. Not to be nested.
+
+        On SQLite the right to write is taken at the start: a transaction that took it on its first write
+        could find that what it had read before is no longer so, and would have to be repeated.
+        """
+        connection, session = self._own()
+        self._control(connection, self.dialect.begin_sql)
+        try:
+            yield session
+            self._control(connection, "COMMIT")
+        except BaseException:
+            self._roll_back(connection)
+            raise
+
+    def close(self) -> None:
+        """Close the connections of this process. The next use opens new ones."""
+        sessions, self._sessions = self._sessions, {}
+        for connection, _ in sessions.values():
+            connection.close()
+
+    def _own(self) -> tuple[Connection, Session]:
+        key = (os.getpid(), threading.get_ident())
+        own = self._sessions.get(key)
+        if own is None or self.dialect.is_lost(own[0]):
+            try:
+                connection = self.dialect.connect()
+            except self.dialect.errors as error:
+                raise self.dialect.translated(error) from error
+            own = self._sessions[key] = connection, Session(connection, self.dialect)
+        return own
+
+    def _control(self, connection: Connection, sql: str) -> None:
+        try:
+            connection.execute(sql)
+        except self.dialect.errors as error:
+            raise self.dialect.translated(error) from error
+
+    def _roll_back(self, connection: Connection) -> None:
+        # A disk that is full or a server that went away has ended the transaction already.
+        if self.dialect.in_transaction(connection):
+            self._control(connection, "ROLLBACK")
+
+
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_inherited: list[object] = []
+
+
+def _forget_inherited() -> None:
+    """Put the parent's connections out of use in a forked child, without closing them.
+
+    Closing would be done to files and sockets that the parent is still using.
+    """
+    for database in list(_databases):
+        _inherited.append(database._sessions)
+        database._sessions = {}
+
+
+os.register_at_fork(after_in_child=_forget_inherited)

@@ -1,0 +1,1 @@
+"""The versions of the catalog's schema, oldest first by number."""

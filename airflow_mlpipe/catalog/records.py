@@ -1,0 +1,170 @@
+"""What is registered by name: datastores, compute targets, environments."""
+
+from __future__ import annotations
+
+import json
+
+from airflow_mlpipe.catalog.columns import FLAG, JSON, TEXT, RowMap, stored_json, stored_text, stored_time
+from airflow_mlpipe.catalog.connection import Session
+from airflow_mlpipe.catalog.part import Part, absent
+from airflow_mlpipe.catalog.rows import DatastoreRow, EnvironmentRow
+from airflow_mlpipe.errors import ConfigError, NotFoundError, UsageError
+from airflow_mlpipe.model.compute import ComputeSpec
+from airflow_mlpipe.model.environment import EnvironmentSpec
+
+DATASTORES = RowMap(DatastoreRow, "datastores", {"name": TEXT, "url": TEXT, "options": JSON, "is_default": FLAG})
+ENVIRONMENTS = RowMap(EnvironmentRow, "environments", {"name": TEXT, "version": TEXT, "spec": JSON})
+
+
+class RecordPart(Part):
+    """Datastores, compute targets, environments."""
+
+    def put_datastore(self, row: DatastoreRow) -> None:
+        """Register a datastore, or replace the one of that name. One that is the default stays so."""
+        with self._database.transaction() as session:
+            session.lock("datastores")
+            session.run(
+                f"{DATASTORES.insert} ON CONFLICT (name) DO UPDATE SET url = excluded.url, options = excluded.options",
+                DATASTORES.values(row),
+            )
+            if row.is_default:
+                _make_default(session, row.name)
+
+    def get_datastore(self, name: str | None = None) -> DatastoreRow:
+        """Return a datastore by name; without a name, the default one.
+
+        Raises:
+            NotFoundError: if there is none of that name.
+            ConfigError: if no default was set.
+        """
+        condition, parameters = ("is_default = 1", []) if name is None else ("name = ?", [stored_text(name)])
+        row = self._database.row(f"{DATASTORES.select} WHERE {condition}", parameters)
+        if row is not None:
+            return DATASTORES.row(row)
+        if name is None:
+            raise ConfigError("this workspace has no default datastore; set one with Workspace.set_default_datastore")
+        raise absent("datastore", name, [store.name for store in self.list_datastores()])
+
+    def list_datastores(self) -> list[DatastoreRow]:
+        """Return all datastores by name."""
+        return [DATASTORES.row(row) for row in self._database.rows(f"{DATASTORES.select} ORDER BY name")]
+
+    def set_default_datastore(self, name: str) -> None:
+        """Make a datastore the default.
+
+        Raises:
+            NotFoundError: if there is none of that name.
+        """
+        self.get_datastore(name)
+        with self._database.transaction() as session:
+            session.lock("datastores")
+            _make_default(session, name)
+
+    def put_compute(self, spec: ComputeSpec) -> None:
+        """Register a compute target, or replace the one of that name."""
+        with self._database.transaction() as session:
+            session.run(
+                "INSERT INTO computes (name, spec, created_at) VALUES (?, ?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET spec = excluded.spec",
+                (stored_text(spec.name), stored_json(spec.model_dump()), stored_time(self._now())),
+            )
+
+    def get_compute(self, name: str) -> ComputeSpec:
+        """Return a compute target.
+
+        Raises:
+            NotFoundError: if there is none of that name.
+        """
+        row = self._database.row("SELECT spec FROM computes WHERE name = ?", (stored_text(name),))
+        if row is None:
+            raise absent("compute target", name, [compute.name for compute in self.list_computes()])
+        return _compute(row[0])
+
+    def list_computes(self) -> list[ComputeSpec]:
+        """Return all compute targets by name."""
+        return [_compute(spec) for (spec,) in self._database.rows("SELECT spec FROM computes ORDER BY name")]
+
+    def delete_compute(self, name: str) -> None:
+        """Forget a compute target.
+
+        Raises:
+            NotFoundError: if there is none of that name.
+        """
+        with self._database.transaction() as session:
+            deleted = session.run("DELETE FROM computes WHERE name = ?", (stored_text(name),))
+        if not deleted:
+            self.get_compute(name)
+
+    def register_environment(self, spec: EnvironmentSpec) -> EnvironmentRow:
+        """Register an environment under its name.
+
+        Without a version in `spec`, the newest one is returned if it has the same definition, else the next number is
+        given, from 1.
+
+        Raises:
+            UsageError: if `spec` has a version which is registered with another definition.
+        """
+        with self._database.transaction() as session:
+            session.lock(f"environment {stored_text(spec.name)}")
+            known = _environments(session, spec.name)
+            for row in known[:1] if spec.version is None else known:
+                wanted = spec if spec.version is not None else spec.model_copy(update={"version": row.version})
+                if EnvironmentSpec.model_validate(row.spec) == wanted:
+                    return row
+            version = spec.version or str(
+                1 + max((int(row.version) for row in known if _is_number(row.version)), default=0)
+            )
+            if version in [row.version for row in known]:
+                raise UsageError(
+                    f"environment '{spec.name}' version '{version}' is registered with another definition;"
+                    " give it another version, or none to get the next number"
+                )
+            document = spec.model_copy(update={"version": version}).model_dump(mode="json")
+            row = EnvironmentRow(name=spec.name, version=version, spec=document)
+            session.run(
+                f"INSERT INTO environments ({ENVIRONMENTS.names}, created_at) VALUES (?, ?, ?, ?)",
+                [*ENVIRONMENTS.values(row), stored_time(self._now())],
+            )
+        return row
+
+    def get_environment(self, name: str, version: str | None = None) -> EnvironmentRow:
+        """Return an environment; without a version, the newest.
+
+        Raises:
+            NotFoundError: if there is none of that name, or it has no such version.
+        """
+        known = _environments(self._database.session(), name)
+        if not known:
+            raise absent("environment", name, [row.name for row in self.list_environments()])
+        for row in known:
+            if version in (None, row.version):
+                return row
+        raise NotFoundError(
+            f"environment '{name}' has no version '{version}'; it has: {', '.join(row.version for row in known[::-1])}"
+        )
+
+    def list_environments(self, name: str | None = None) -> list[EnvironmentRow]:
+        """Return the newest version of each environment by name; with a name, all versions of it, newest first."""
+        if name is not None:
+            return _environments(self._database.session(), name)
+        rows = self._database.rows(
+            f"{ENVIRONMENTS.select} WHERE seq IN (SELECT max(seq) FROM environments GROUP BY name) ORDER BY name"
+        )
+        return [ENVIRONMENTS.row(row) for row in rows]
+
+
+def _make_default(session: Session, name: str) -> None:
+    session.run("UPDATE datastores SET is_default = CASE WHEN name = ? THEN 1 ELSE 0 END", (stored_text(name),))
+
+
+def _compute(spec: str) -> ComputeSpec:
+    return ComputeSpec.model_validate(json.loads(spec))
+
+
+def _environments(session: Session, name: str) -> list[EnvironmentRow]:
+    rows = session.rows(f"{ENVIRONMENTS.select} WHERE name = ? ORDER BY seq DESC", (stored_text(name),))
+    return [ENVIRONMENTS.row(row) for row in rows]
+
+
+def _is_number(version: str) -> bool:
+    return version.isascii() and version.isdigit()

@@ -1,0 +1,140 @@
+"""The steps of runs: what was planned for each and how it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from airflow_mlpipe.catalog.columns import JSON, PLAIN, TEXT, TIME, RowMap, stored_text
+from airflow_mlpipe.catalog.connection import Session
+from airflow_mlpipe.catalog.part import Part
+from airflow_mlpipe.catalog.rows import FINAL_STEP_STATUSES, StepRow
+from airflow_mlpipe.errors import NotFoundError
+
+STEPS = RowMap(
+    StepRow,
+    "steps",
+    {
+        "run_id": TEXT,
+        "step_id": TEXT,
+        "step_run_id": TEXT,
+        "name": TEXT,
+        "position": PLAIN,
+        "status": PLAIN,
+        "decision": PLAIN,
+        "reason": TEXT,
+        "fingerprint": PLAIN,
+        "derivation": PLAIN,
+        "components": JSON,
+        "result_id": PLAIN,
+        "reused_from": TEXT,
+        "saved_s": PLAIN,
+        "started_at": TIME,
+        "ended_at": TIME,
+        "exit_code": PLAIN,
+        "error": TEXT,
+        "try_number": PLAIN,
+        "written": JSON,
+    },
+)
+
+_PLANNED = (
+    "status", "decision", "reason", "fingerprint", "derivation", "components", "result_id", "reused_from", "saved_s",
+    "started_at", "ended_at",
+)  # fmt: skip
+
+_FINAL = ", ".join(f"'{status}'" for status in sorted(FINAL_STEP_STATUSES))
+
+
+class StepPart(Part):
+    """The steps of runs."""
+
+    def steps(self, run_id: str) -> list[StepRow]:
+        """Return the steps of a run in the order of its spec; none for a run that does not exist."""
+        rows = self._database.rows(f"{STEPS.select} WHERE run_id = ? ORDER BY position", (stored_text(run_id),))
+        return [STEPS.row(row) for row in rows]
+
+    def step(self, run_id: str, step_id: str) -> StepRow:
+        """Return a step of a run.
+
+        Raises:
+            NotFoundError: if there is no such run or it has no such step.
+        """
+        row = self._database.row(
+            f"{STEPS.select} WHERE run_id = ? AND step_id = ?", (stored_text(run_id), stored_text(step_id))
+        )
+        if row is None:
+            raise NotFoundError(f"there is no step '{step_id}' of a run '{run_id}' in this workspace")
+        return STEPS.row(row)
+
+    def step_by_id(self, step_run_id: str) -> StepRow:
+        """Return the step of a run by its own id.
+
+        Raises:
+            NotFoundError: if there is none with that id.
+        """
+        row = self._database.row(f"{STEPS.select} WHERE step_run_id = ?", (stored_text(step_run_id),))
+        if row is None:
+            raise NotFoundError(f"there is no step run '{step_run_id}' in this workspace")
+        return STEPS.row(row)
+
+    def put_plan(self, run_id: str, steps: Sequence[StepRow]) -> None:
+        """Write what was decided for the steps of a run. Those that have started, or have ended, stay as they are.
+
+        A step whose decision is ``reuse`` is ``reused`` from then on, and has ended now unless its row says when.
+        """
+        ended_at = self._now()
+        sql = (
+            f"UPDATE steps SET {STEPS.assignments(_PLANNED)}"
+            " WHERE run_id = ? AND step_id = ? AND status = 'not_started'"
+        )
+        rows = []
+        for step in steps:
+            changes = {field: getattr(step, field) for field in _PLANNED}
+            if step.decision == "reuse":
+                changes |= {"status": "reused", "ended_at": step.ended_at or ended_at}
+            rows.append([*STEPS.changed(changes), stored_text(run_id), stored_text(step.step_id)])
+        with self._database.transaction() as session:
+            session.run_many(sql, rows)
+
+    def update_step(self, run_id: str, step_id: str, **columns: Any) -> bool:
+        """Change fields of a step.
+
+        A final status stays: an update that gives another one is refused as a whole. The one exception is a retry:
+        ``status="running"`` with a higher ``try_number`` after ``failed``. A step that starts to run has no end, exit
+        code or error unless they are given.
+
+        Args:
+            run_id: the run.
+            step_id: the step.
+            **columns: fields of :class:`StepRow` and their new values.
+
+        Returns:
+            whether it was changed.
+
+        Raises:
+            NotFoundError: if there is no such step.
+            ValueError: for a name that is not a field.
+        """
+        with self._database.transaction() as session:
+            changed = update_step(session, run_id, step_id, columns)
+        if not changed:
+            self.step(run_id, step_id)
+        return changed
+
+
+def update_step(session: Session, run_id: str, step_id: str, columns: Mapping[str, Any]) -> bool:
+    """Do what :meth:`StepPart.update_step` says in a transaction; False also if there is no such step."""
+    status = columns.get("status")
+    if status == "running":
+        columns = {"ended_at": None, "exit_code": None, "error": None, **columns}
+    sql = f"UPDATE steps SET {STEPS.assignments(list(columns))} WHERE run_id = ? AND step_id = ?"
+    parameters = [*STEPS.changed(columns), stored_text(run_id), stored_text(step_id)]
+    if status is not None:
+        sql += f" AND (status NOT IN ({_FINAL}) OR status = ?"
+        parameters.append(status)
+        if status == "running" and "try_number" in columns:
+            sql += " OR (status = 'failed' AND try_number < ?)"
+            parameters.append(columns["try_number"])
+        sql += ")"
+    return session.run(sql, parameters) > 0

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+import airflow_mlpipe.catalog
+from airflow_mlpipe.catalog.catalog import Catalog
+from airflow_mlpipe.catalog.schema import REVISIONS, VERSION_TABLE
+from airflow_mlpipe.catalog.tables import metadata
+from airflow_mlpipe.errors import ConfigError
+
+MIGRATIONS = Path(airflow_mlpipe.catalog.__file__).parent / "migrations"
+
+
+def version(path: Path) -> list[tuple[str]]:
+    with sqlite3.connect(path) as connection:
+        return connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchall()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "catalog.db"
+
+
+def test_the_migrations_produce_the_tables(url: str, catalog: Catalog) -> None:
+    engine = sqlalchemy.create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        assert compare_metadata(context, metadata) == []
+    engine.dispose()
+
+
+def test_the_known_revisions_are_those_of_the_folder() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    walked = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    assert tuple(reversed(walked)) == REVISIONS
+
+
+def test_create_makes_folders_and_may_be_repeated(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/new/folder/catalog.db"
+    Catalog.create(url).ensure_experiment("kept")
+    assert Catalog.create(url).list_experiments() == ["kept"]
+    assert version(tmp_path / "new/folder/catalog.db") == [(REVISIONS[-1],)]
+
+
+def test_create_in_a_folder_whose_name_has_a_percent_sign(tmp_path: Path) -> None:
+    Catalog.create(f"sqlite:///{tmp_path}/100%s/catalog.db").ensure_experiment("x")
+
+
+def test_an_older_schema_is_brought_up_to_date_on_open(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) PRIMARY KEY NOT NULL)")
+    Catalog.open(f"sqlite:///{path}").ensure_experiment("x")
+    assert version(path) == [(REVISIONS[-1],)]
+
+
+@pytest.mark.parametrize("way", [Catalog.open, Catalog.create])
+def test_a_newer_schema_is_refused(path: Path, way: type[Catalog]) -> None:
+    Catalog.create(f"sqlite:///{path}").close()
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+    with pytest.raises(ConfigError, match=r"catalog\.db has schema version 9999.*upgrade airflow-mlpipe"):
+        way(f"sqlite:///{path}")
+
+
+def test_a_missing_catalog_names_the_path_and_the_command(path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"no catalog at {path}; make one with: mlpipe init"):
+        Catalog.open(f"sqlite:///{path}")
+    assert not path.exists()
+
+
+def test_a_database_of_something_else_is_not_taken_for_a_catalog(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE other (x)")
+    with pytest.raises(ConfigError, match="is not a catalog"):
+        Catalog.open(f"sqlite:///{path}")
+
+
+@pytest.mark.parametrize("way", [Catalog.open, Catalog.create])
+def test_a_damaged_catalog_is_a_configuration_error_of_one_line(path: Path, way: type[Catalog]) -> None:
+    Catalog.create(f"sqlite:///{path}").close()
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + b"\xff" * (len(content) - 100))
+    with pytest.raises(ConfigError, match="is damaged") as caught:
+        way(f"sqlite:///{path}")
+    assert "\n" not in caught.value.message
+
+
+def test_processes_that_create_at_the_same_time_all_succeed(path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    processes = [fork.Process(target=Catalog.create, args=(f"sqlite:///{path}",)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert version(path) == [(REVISIONS[-1],)]
+
+
+def test_a_failed_migration_leaves_nothing(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        # In the way of a table that the first migration makes after others.
+        connection.execute("CREATE TABLE models (x)")
+    with pytest.raises(sqlite3.OperationalError, match="already exists"):
+        Catalog.create(f"sqlite:///{path}")
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall() == [("models",)]
