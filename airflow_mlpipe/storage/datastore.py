@@ -1,0 +1,160 @@
+"""A datastore on this machine: names relative to a root that nothing leaves."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Mapping
+from pathlib import Path
+
+from airflow_mlpipe.errors import NotSupportedError, ParameterError, StorageError
+from airflow_mlpipe.model.data import normalise_path
+from airflow_mlpipe.model.digest import JsonValue
+from airflow_mlpipe.storage.atomic import replacing, system_errors
+from airflow_mlpipe.storage.copying import copy_durable
+from airflow_mlpipe.storage.records import Walk
+from airflow_mlpipe.storage.walk import walk
+from airflow_mlpipe.storage.wildcard import split_pattern
+
+OWN_FOLDERS = frozenset({"azureml", "dataset", "snapshots", "manifests", "runs", "models"})
+"""Folders at the root of a store that this package writes. They never count as content of the root."""
+
+
+class LocalStore:
+    """A folder of this machine as a datastore.
+
+    Paths are relative to the root, posix; a leading slash means the root, as in v1.
+
+    Args:
+        name: of the datastore in the workspace.
+        root: the folder; made when something is written.
+    """
+
+    def __init__(self, name: str, root: Path) -> None:
+        self.name = name
+        self.root = Path(posixpath.abspath(root))
+        self._real_root = os.path.realpath(self.root)
+
+    def __repr__(self) -> str:
+        """Return the constructor's call."""
+        return f"LocalStore({self.name!r}, {str(self.root)!r})"
+
+    def path_of(self, relative: str) -> Path:
+        """Return the place of `relative`, whether or not something is there.
+
+        Raises:
+            ParameterError: if the path leaves the store by ``..`` or holds a NUL.
+            StorageError: if a link on the way leads out of the store.
+        """
+        if "\0" in relative:
+            raise ParameterError(f"path {relative!r} in datastore '{self.name}' holds a NUL character; remove it")
+        return self.contained(self.root / normalise_path(relative))
+
+    def contained(self, path: Path) -> Path:
+        """Return `path`, a path below the root, once no link on the way to it leads out of the store.
+
+        Raises:
+            StorageError: if one does.
+        """
+        at = str(self.root)
+        for part in path.relative_to(self.root).parts:
+            at = f"{at}/{part}"
+            # Only a path with a link in it pays for its resolution.
+            if posixpath.islink(at):
+                real = os.path.realpath(path)
+                if real == self._real_root or real.startswith(self._real_root.rstrip("/") + "/"):
+                    break
+                raise StorageError(f"'{at}' is a link that leads out of datastore '{self.name}' ('{self.root}')")
+        return path
+
+    def exists(self, relative: str) -> bool:
+        """Whether there is a file or folder. Errors are those of :meth:`path_of`."""
+        return self.path_of(relative).exists()
+
+    def read_bytes(self, relative: str) -> bytes:
+        """Return the content of a file.
+
+        Raises:
+            MissingDataError: if there is none.
+            StorageError: if it cannot be read.
+        """
+        path = self.path_of(relative)
+        with system_errors("read", path):
+            return path.read_bytes()
+
+    def write_bytes(self, relative: str, data: bytes) -> None:
+        """Write a file whole: others see the old content or the new one, also after a crash.
+
+        Raises:
+            StorageError: if it cannot be written.
+        """
+        with replacing(self.path_of(relative)) as file:
+            file.write(data)
+
+    def copy_in(self, source: Path, relative: str) -> None:
+        """Copy a file, or the content of a folder, from anywhere to `relative`, replacing file by file.
+
+        Raises:
+            MissingDataError: if there is nothing at `source`.
+            StorageError: if something cannot be read or written, or a link leaves the folder.
+        """
+        target = self.path_of(relative)
+        copy_durable(walk(source), lambda path: self.contained(target / path if path else target))
+
+    def copy_out(self, relative: str, target: Path) -> None:
+        """Copy a file, or the content of a folder, to `target`, replacing file by file. Links are followed inside.
+
+        Raises:
+            MissingDataError: if there is nothing at `relative`.
+            StorageError: if something cannot be read or written.
+        """
+        found = walk(self.path_of(relative), follow_within=self.root)
+        copy_durable(found, lambda path: target / path if path else target)
+
+    def glob(self, pattern: str) -> list[str]:
+        """Return the files that match, sorted, relative to the root. Our own folders do not match from the root.
+
+        Args:
+            pattern: ``*`` and ``?`` within a name, ``**`` over folders.
+
+        Raises:
+            StorageError: if a link leads out of the store, or a folder cannot be read.
+        """
+        prefix, found = self.walk_pattern(pattern)
+        return sorted(f"{prefix}/{record[0]}" if prefix else record[0] for record in found.records)
+
+    def walk_pattern(self, pattern: str) -> tuple[str, Walk]:
+        """Return the folder in which every match of `pattern` lies, and the matches in it. See :meth:`glob`."""
+        prefix, matches = split_pattern(normalise_path(pattern))
+        folder = self.path_of(prefix)
+        if not folder.is_dir():
+            return prefix, Walk(root=str(folder), is_file=False, started_ns=0)
+        exclude = () if prefix else OWN_FOLDERS
+        found = walk(folder, exclude_top=exclude, follow_within=self.root, keep=matches)
+        found.records = [record for record in found.records if record[1] != "dir"]
+        return prefix, found
+
+
+def open_store(name: str, url: str, options: Mapping[str, JsonValue]) -> LocalStore:
+    """Return the datastore at `url`.
+
+    Args:
+        name: of the datastore in the workspace.
+        url: ``file:///absolute/path`` or a plain path.
+        options: settings of the scheme; local folders have none, and what an Azure definition brought is ignored.
+
+    Raises:
+        NotSupportedError: for another scheme.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return LocalStore(name, Path(url).expanduser())
+    if scheme != "file":
+        raise NotSupportedError(
+            f"datastore '{name}': scheme '{scheme}' is not supported; use a folder: a path or file:///path"
+        )
+    if not rest.startswith("/"):
+        raise NotSupportedError(f"datastore '{name}': '{url}' names another machine; use file:///absolute/path")
+    from urllib.parse import unquote
+
+    return LocalStore(name, Path(unquote(rest, errors="surrogateescape")))

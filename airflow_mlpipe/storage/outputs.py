@@ -1,0 +1,182 @@
+"""The outputs of a step: committed where the attempt wrote them, verified before they serve again.
+
+A committed file is read-only (its executable bit stays). Folders stay writable, because removing an output - after
+a failure, or when it is collected as garbage - needs that; the content is known by digest anyway.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from stat import S_ISLNK
+from typing import Any, Literal
+
+from airflow_mlpipe.errors import (
+    DigestMismatchError,
+    MissingDataError,
+    MlpipeError,
+    ParameterError,
+    StorageError,
+)
+from airflow_mlpipe.model.data import DatastorePath, OutputSpec
+from airflow_mlpipe.model.digest import Digest, digest_json, short
+from airflow_mlpipe.model.result import OutputRecord
+from airflow_mlpipe.storage.atomic import system_errors
+from airflow_mlpipe.storage.copying import copy_private
+from airflow_mlpipe.storage.datastore import OWN_FOLDERS, LocalStore
+from airflow_mlpipe.storage.records import Walk
+from airflow_mlpipe.storage.sealing import seal
+from airflow_mlpipe.storage.stat_index import StatIndex
+from airflow_mlpipe.storage.tree import manifest_of, scan_tree, summarise, tree_digest, variant_of, write_manifest
+from airflow_mlpipe.storage.walk import walk
+from airflow_mlpipe.storage.wildcard import is_pattern
+
+_FOLDERS: dict[str, str] = {"data": "azureml", "dataset": "dataset"}
+
+
+def attempt_path(kind: Literal["data", "dataset"], step_run_id: str, output_name: str) -> str:
+    """Return where an attempt writes an output, relative to the store: v1's layout."""
+    return f"{_FOLDERS[kind]}/{step_run_id}/{output_name}"
+
+
+def commit_output(
+    spec: OutputSpec, step_run_id: str, store: LocalStore, index: StatIndex | None = None
+) -> OutputRecord:
+    """Make what an attempt wrote durable, read-only and known by content. The record counts once a result holds it.
+
+    Args:
+        spec: the output port.
+        step_run_id: the attempt.
+        store: the port's datastore.
+        index: remembers what was read, for :func:`verify_output`.
+
+    Raises:
+        MissingDataError: if the step did not write it.
+        StorageError: for a link that leaves the output, a device, or bytes that cannot be made durable.
+    """
+    relative = attempt_path(spec.kind, step_run_id, spec.name)
+    path = store.path_of(relative)
+    with system_errors(f"find output '{spec.name}' at", path):
+        status = path.lstat()
+    if S_ISLNK(status.st_mode):
+        raise StorageError(f"output '{spec.name}' is a link ('{path}'); write a file or a folder instead")
+    seal(walk(path))
+    found = walk(path)
+    manifest = manifest_of(found, variant_of(None), index)
+    write_manifest(manifest, store)
+    return OutputRecord(
+        name=spec.name,
+        datastore=store.name,
+        path=relative,
+        digest=manifest.digest,
+        size_bytes=manifest.size_bytes,
+        files=sum(1 for entry in manifest.entries if entry.type in ("file", "exec")),
+        is_file=found.is_file,
+    )
+
+
+def verify_output(record: OutputRecord, store: LocalStore, index: StatIndex | None = None) -> str | None:
+    """Return None if the output is still what was committed, else why not. An unchanged one costs a walk."""
+    where = f"{record.datastore}: {record.path}"
+    try:
+        summary = tree_digest(store.path_of(record.path), index)
+    except MissingDataError:
+        return f"output '{record.name}' missing from {where}"
+    except MlpipeError as error:
+        return f"output '{record.name}' in {where} cannot be read: {error.message}"
+    if summary.digest != record.digest:
+        return f"output '{record.name}' in {where} has changed bytes"
+    return None
+
+
+def dataset_digest(
+    sources: Sequence[DatastorePath], store: Callable[[str], LocalStore], index: StatIndex | None = None
+) -> Digest:
+    """Return the identity of the content of `sources`, in their order.
+
+    Links are followed inside the store. The package's own folders do not count as content of a store's root.
+
+    Args:
+        sources: files, folders and patterns.
+        store: opens a datastore by name.
+        index: remembers what was read.
+
+    Raises:
+        MissingDataError: if a source matches nothing.
+        StorageError: if one cannot be read or holds a link out of its store.
+    """
+    digests = []
+    for source in sources:
+        found, variant = _walk_source(source, store(source.datastore))
+        digests.append(summarise(found, variant, index).digest)
+    return digest_json("dataset", digests)
+
+
+def materialise(source: DatastorePath, store: LocalStore, into: Path, *, expected: Digest | None = None) -> Path:
+    """Make a private writable copy of a file, folder or pattern in the folder `into`.
+
+    Args:
+        source: what to copy.
+        store: its datastore.
+        into: new or empty folder: it becomes the copy of a folder; a file keeps its name inside.
+        expected: digest that the copy must have (of an output's record); None does not check.
+
+    Returns:
+        The path to hand to the step: `into`, or the file inside.
+
+    Raises:
+        MissingDataError: if the source matches nothing.
+        DigestMismatchError: if the copy does not have the `expected` digest; it is removed.
+        StorageError: if something cannot be read or written.
+    """
+    # The bytes of an output are compared, links included; a data source shows what its links mean.
+    found = walk(store.path_of(source.path)) if expected else _walk_source(source, store)[0]
+    copy = into / Path(found.root).name if found.is_file else into
+    copy_private(found, copy)
+    if expected is not None and scan_tree(copy).digest != expected:
+        shutil.rmtree(into)
+        raise DigestMismatchError(f"'{found.root}' is not what was recorded ({short(expected)}); run its step again")
+    return copy
+
+
+def sweep_attempt(step_run_id: str, store: LocalStore) -> None:
+    """Remove what an attempt that gave no result wrote. Nothing there is fine.
+
+    Raises:
+        ParameterError: if `step_run_id` is not one plain name.
+        StorageError: if something cannot be removed.
+    """
+    if step_run_id in ("", ".", "..") or "/" in step_run_id or "\\" in step_run_id:
+        raise ParameterError(f"'{step_run_id}' is not the id of a step run; allowed is one name without slashes")
+    for folder in _FOLDERS.values():
+        path = store.path_of(f"{folder}/{step_run_id}")
+        with system_errors("remove", path):
+            if path.is_dir():
+                shutil.rmtree(path, onerror=_make_writable)
+
+
+def _make_writable(function: Any, path: str, error: Any) -> None:
+    """Try again after giving the folder the rights that a step took from it."""
+    if not isinstance(error[1], PermissionError):
+        raise error[1]
+    place = Path(path)
+    place.parent.chmod(0o700)
+    if place.is_dir() and not place.is_symlink():
+        place.chmod(0o700)
+        shutil.rmtree(place)
+    else:
+        function(path)
+
+
+def _walk_source(source: DatastorePath, store: LocalStore) -> tuple[Walk, str]:
+    path = store.path_of(source.path)
+    if is_pattern(source.path) and not path.exists():
+        prefix, found = store.walk_pattern(source.path)
+        if not found.records:
+            raise MissingDataError(f"nothing matches '{source.path}' in datastore '{store.name}' ('{store.root}')")
+        return found, f"{variant_of(None, () if prefix else OWN_FOLDERS, store.root)}{source.path}"
+    exclude = () if source.path else OWN_FOLDERS
+    if not path.exists():
+        raise MissingDataError(f"there is no '{source.path}' in datastore '{store.name}' ('{store.root}')")
+    return walk(path, exclude_top=exclude, follow_within=store.root), variant_of(None, exclude, store.root)
