@@ -1,0 +1,200 @@
+"""One try of a step from beginning to end, as every engine does it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import uuid
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from airflow_mlpipe.catalog.catalog import Catalog
+from airflow_mlpipe.errors import MlpipeError
+from airflow_mlpipe.execution.collect import Collected, collect
+from airflow_mlpipe.execution.contract import RunIdentity, StagedInput, StepJob, try_folder
+from airflow_mlpipe.execution.deliver import publish, register
+from airflow_mlpipe.execution.inputs import Stores
+from airflow_mlpipe.execution.kept import Kept, keep
+from airflow_mlpipe.execution.launch import Exit, launch
+from airflow_mlpipe.execution.stage import discard, stage
+from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, StepOutputRef
+from airflow_mlpipe.model.digest import Digest, JsonValue, digest_json
+from airflow_mlpipe.model.result import StepResult
+from airflow_mlpipe.model.step import StepSpec
+from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.stat_index import StatIndex
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """The workspace that a step runs in.
+
+    Attributes:
+        catalog: its catalog.
+        store: opens a datastore by name.
+        default: the default datastore, which keeps snapshots and the files of runs.
+        index: its stat index.
+        content: identity of a dataset or DataReference now, as keys have it.
+        passed: names or patterns of variables that steps inherit in addition (setting ``pass_environment``).
+    """
+
+    catalog: Catalog
+    store: Stores
+    default: LocalStore
+    index: StatIndex
+    content: Callable[[DatasetSpec | DatastorePath], Digest]
+    passed: Collection[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepKey:
+    """Which execution this is: what its result will answer to.
+
+    Attributes:
+        fingerprint: the key.
+        derivation: the key that fetches candidates.
+        components: the named parts of the key; ``inputs`` holds the content digest of each port.
+        reason: why the step runs, for people.
+    """
+
+    fingerprint: Digest
+    derivation: Digest
+    components: Mapping[str, JsonValue]
+    reason: str
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def run_attempt(
+    step: StepSpec,
+    run: RunIdentity,
+    key: StepKey,
+    results: Mapping[str, StepResult],
+    site: Site,
+    *,
+    number: int = 1,
+    stop: Callable[[], str | None] = lambda: None,
+    on_line: Callable[[str, str], None] | None = None,
+    now: Callable[[], datetime] = _now,
+) -> StepResult:
+    """Run a step once and commit its result.
+
+    The step's row says ``running`` from the beginning and ``completed`` from the moment the result exists. If this
+    raises, the row holds what the step wrote and its exit code; the caller gives it its next status, because only
+    the caller knows whether another try follows.
+
+    Args:
+        step: the step.
+        run: which run it belongs to.
+        key: which execution it is.
+        results: of the steps whose outputs it reads, by step id.
+        site: the workspace.
+        number: of this try, from 1.
+        stop: asked every 0.25 s; an answer other than None is the reason to end the step.
+        on_line: given each line that the step prints, with ``stdout`` or ``stderr``.
+        now: the clock, aware UTC.
+
+    Raises:
+        StepStoppedError: if it was ended on request.
+        ExecutionError: if it failed; see :func:`~airflow_mlpipe.execution.collect.collect`.
+        UsageError: if it cannot be staged or started as it is written.
+        StorageError: if data is missing or cannot be written.
+    """
+    site.catalog.update_step(
+        run.run_id,
+        step.id,
+        status="running",
+        started_at=now(),
+        try_number=number,
+        decision="run",
+        reason=key.reason,
+        fingerprint=key.fingerprint,
+        derivation=key.derivation,
+        components=dict(key.components),
+    )
+    job = stage(
+        step,
+        run,
+        _staged(step, key, results),
+        store=site.store,
+        default=site.default,
+        work=try_folder(run.workspace, run.step_run_id, number),
+        passed=site.passed,
+    )
+    exit: Exit | None = None
+    kept: Kept | None = None
+    try:
+        exit = launch(job, stop=stop, on_line=on_line, now=now)
+        kept = keep(job, site.default)
+        collected = collect(job, exit, kept, store=site.store, content=site.content, index=site.index)
+        publish(step, collected.outputs, site.store, site.index)
+        register(step, collected.outputs, site.catalog, site.content)
+    except BaseException:
+        try:
+            _note_failure(job, exit, kept, site)
+        except MlpipeError as error:
+            # Why the step failed matters more than what could not be kept of it.
+            _log.warning("step '%s': what it wrote could not be kept: %s", step.name, error.message)
+        raise
+    result = _result(job, key, exit, kept, collected)
+    site.catalog.add_written(run.run_id, kept.parent_written)
+    site.catalog.commit_result(result, run.run_id, step.id)
+    for warning in collected.warnings:
+        _log.warning("step '%s': %s", step.name, warning)
+    discard(job)
+    # Folders of earlier tries, kept to look into a failure, have nothing to tell any more.
+    shutil.rmtree(job.work.parent, ignore_errors=True)
+    return result
+
+
+def _staged(step: StepSpec, key: StepKey, results: Mapping[str, StepResult]) -> dict[str, StagedInput]:
+    staged = {}
+    for port in step.inputs:
+        record = None
+        if isinstance(port.source, StepOutputRef) and port.source.step in results:
+            outputs = results[port.source.step].outputs
+            record = next((each for each in outputs if each.name == port.source.output), None)
+        staged[port.name] = StagedInput(key.components["inputs"][port.name], record)
+    return staged
+
+
+def _note_failure(job: StepJob, exit: Exit | None, kept: Kept | None, site: Site) -> None:
+    """Keep what a try leaves that gives no result, and make room: copies of inputs are of no more use."""
+    kept = keep(job, site.default) if kept is None else kept
+    run_id = job.context.run_id
+    site.catalog.add_written(run_id, kept.parent_written)
+    code = None if exit is None else exit.code
+    site.catalog.update_step(run_id, job.step.id, written=kept.written.model_dump(mode="json"), exit_code=code)
+    for link in job.links:
+        link.unlink(missing_ok=True)
+    shutil.rmtree(job.work / "inputs", ignore_errors=True)
+
+
+def _result(job: StepJob, key: StepKey, exit: Exit, kept: Kept, collected: Collected) -> StepResult:
+    result_id = str(uuid.uuid4())
+    fingerprint, derivation = key.fingerprint, key.derivation
+    if not collected.reusable:
+        # Keys that no plan ever asks for: there is no moment in which another run could take the result.
+        fingerprint = digest_json("not reusable", [fingerprint, result_id])
+        derivation = digest_json("not reusable", [derivation, result_id])
+    return StepResult(
+        id=result_id,
+        fingerprint=fingerprint,
+        derivation=derivation,
+        components=dict(key.components),
+        run_id=job.context.run_id,
+        step_run_id=job.context.step_run_id,
+        pipeline=job.context.pipeline,
+        step=job.step.name,
+        outputs=collected.outputs,
+        written=kept.written,
+        parent_written=kept.parent_written,
+        observed=kept.observed,
+        started_at=exit.started_at,
+        ended_at=exit.ended_at,
+    )

@@ -1,0 +1,45 @@
+"""From a step's ordered, typed arguments to the words of a process."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+from airflow_mlpipe.execution.contract import StepContext
+from airflow_mlpipe.model.step import Argument, StepSpec
+
+
+def command(step: StepSpec, context: StepContext, search: str) -> list[str]:
+    """Return the argument list of the step's process.
+
+    A shell line is given to ``bash`` (or ``sh`` where there is none) with every input, output and parameter as a
+    positional parameter: their values are never text that the shell parses.
+
+    Args:
+        step: the step.
+        context: the paths and values its arguments stand for.
+        search: the PATH of its process.
+    """
+    if step.kind == "python":
+        return [sys.executable, step.script or "", *(_text(argument, context) for argument in step.arguments)]
+    if not step.shell:
+        return [_text(argument, context) for argument in step.arguments]
+    words, values = [], []
+    for argument in step.arguments:
+        if argument.kind == "literal":
+            words.append(argument.value)
+        else:
+            values.append(_text(argument, context))
+            words.append(f'"${{{len(values)}}}"')
+    # $0 is the name that the shell's own messages begin with.
+    return [shutil.which("bash", path=search) or "sh", "-c", " ".join(words), "mlpipe", *values]
+
+
+def _text(argument: Argument, context: StepContext) -> str:
+    if argument.kind == "input":
+        return context.inputs[argument.value].value
+    if argument.kind == "output":
+        return context.outputs[argument.value].path
+    if argument.kind == "parameter":
+        return str(context.parameters[argument.value])
+    return argument.value

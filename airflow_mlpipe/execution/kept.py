@@ -1,0 +1,108 @@
+"""What stays of a try whatever its end: what it wrote to its run, its files and what it printed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_mlpipe.execution.contract import StepJob
+from airflow_mlpipe.execution.events import read_events
+from airflow_mlpipe.model.result import FileRecord, ObservedInput, Written
+from airflow_mlpipe.storage.atomic import system_errors
+from airflow_mlpipe.storage.datastore import LocalStore
+
+STDOUT = "logs/mlpipe/stdout.txt"
+STDERR = "logs/mlpipe/stderr.txt"
+"""Names under which a step's files list what it printed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a try leaves, also one that failed.
+
+    Attributes:
+        written: metrics, tags, properties and files of the step.
+        parent_written: what it wrote to its parent run.
+        observed: what it looked up by name.
+        failure: what it said when it called itself failed, or None.
+        log: the kept file with what it printed: as errors if it printed any, else as output.
+        warnings: what could not be kept.
+    """
+
+    written: Written
+    parent_written: Written
+    observed: tuple[ObservedInput, ...]
+    failure: str | None
+    log: Path
+    warnings: tuple[str, ...] = ()
+
+
+def keep(job: StepJob, default: LocalStore) -> Kept:
+    """Keep ``./outputs``, ``./logs`` and what the step printed in the default datastore, and read its events.
+
+    Files go to ``runs/<step run id>/<name>`` without a copy where the file system allows it. A file that the step
+    uploaded under the name of one in ``./outputs`` wins. A later try replaces the files of an earlier one.
+
+    Raises:
+        StorageError: if something cannot be written.
+    """
+    events = read_events(job.events)
+    warnings = [f"{events.damaged} damaged lines in {job.events} were left out"] if events.damaged else []
+    files = {file.name: file for file in events.own.files}
+    for name, path in _found(job, warnings):
+        if name not in files:
+            files[name] = _keep_file(name, path, job, default)
+    log = STDERR if job.stderr.stat().st_size else STDOUT
+    return Kept(
+        written=events.own.model_copy(update={"files": tuple(files[name] for name in sorted(files))}),
+        parent_written=events.parent,
+        observed=events.observed,
+        failure=events.failure,
+        log=default.path_of(_place(log, job)),
+        warnings=tuple(warnings),
+    )
+
+
+def _found(job: StepJob, warnings: list[str]) -> Iterator[tuple[str, Path]]:
+    """Give each file to keep with its name. Links count as the file they mean, inside the try's folder only."""
+    real_work = job.work.resolve()
+    for top in ("outputs", "logs"):
+        if (job.cwd / top).is_symlink():
+            warnings.append(f"./{top} is a link and was not kept")
+            continue
+        for folder, _, names in os.walk(job.cwd / top):
+            for name in names:
+                path = Path(folder, name)
+                # The name has to be text in documents, whatever bytes the file system holds.
+                shown = os.fsencode(path.relative_to(job.cwd)).decode("utf-8", "backslashreplace")
+                real = path.resolve()
+                if real_work not in real.parents or not real.is_file():
+                    warnings.append(f"{shown} is not a file of the step's working folder and was not kept")
+                else:
+                    yield shown, real
+    yield STDOUT, job.stdout
+    yield STDERR, job.stderr
+
+
+def _place(name: str, job: StepJob) -> str:
+    return f"runs/{job.context.step_run_id}/{name}"
+
+
+def _keep_file(name: str, path: Path, job: StepJob, default: LocalStore) -> FileRecord:
+    relative = _place(name, job)
+    target = default.path_of(relative)
+    with system_errors("write", target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        try:
+            target.hardlink_to(path)
+        except OSError:
+            # Another file system, or one without hard links.
+            with suppress(FileNotFoundError):
+                target.unlink()
+            shutil.copyfile(path, target)
+        return FileRecord(name=name, datastore=default.name, path=relative, size_bytes=target.stat().st_size)

@@ -1,0 +1,149 @@
+"""From a step and what its inputs are to a job that can be launched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from airflow_mlpipe.execution.command import command
+from airflow_mlpipe.execution.contract import (
+    ContextInput,
+    ContextOutput,
+    RunIdentity,
+    StagedInput,
+    StepContext,
+    StepJob,
+)
+from airflow_mlpipe.execution.inputs import InputPlaces, Stores
+from airflow_mlpipe.execution.variables import variables
+from airflow_mlpipe.model.step import StepSpec
+from airflow_mlpipe.storage.atomic import system_errors
+from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.outputs import attempt_path, sweep_attempt
+from airflow_mlpipe.storage.snapshot import extract_snapshot
+
+
+def stage(
+    step: StepSpec,
+    run: RunIdentity,
+    inputs: Mapping[str, StagedInput],
+    *,
+    store: Stores,
+    default: LocalStore,
+    work: Path,
+    parent: Mapping[str, str] = os.environ,
+    passed: Collection[str] = (),
+) -> StepJob:
+    """Prepare one try of a step: its code, inputs, places for outputs, arguments and environment.
+
+    What an earlier try of the same step run wrote to its outputs is removed first, so a step run that has a
+    committed result must not be staged again.
+
+    Args:
+        step: what to run.
+        run: which run it belongs to.
+        inputs: what is known of each input port.
+        store: opens a datastore by name.
+        default: the default datastore, which keeps the snapshots.
+        work: folder of this try; emptied if it exists.
+        parent: the environment to inherit from.
+        passed: names or patterns of variables to inherit in addition to the usual ones.
+
+    Raises:
+        MissingDataError: if the snapshot or an input is not there.
+        PipelineError: if an input's ``path_on_compute`` cannot be made.
+        StorageError: if something cannot be read or written.
+    """
+    work = work.absolute()
+    cwd = work / "code"
+    places = InputPlaces(store, work, cwd)
+    with system_errors("write", work):
+        if work.exists():
+            shutil.rmtree(work)
+        cwd.mkdir(parents=True)
+    try:
+        _lay_code(step, default, cwd)
+        outputs = _prepare_outputs(step, run.step_run_id, store)
+        given = {port.name: places.place(port, inputs[port.name]) for port in step.inputs}
+        context = _context(step, run, given, outputs, work / "events.jsonl")
+        env = variables(step, context, work / "context.json", parent=parent, passed=passed)
+        job = StepJob(
+            step=step,
+            argv=command(step, context, env["PATH"]),
+            env=env,
+            work=work,
+            context=context,
+            outputs=outputs,
+            inputs=dict(inputs),
+            links=tuple(places.links),
+        )
+        with system_errors("write", work):
+            job.context_file.write_text(context.model_dump_json(), encoding="utf-8")
+            for file in (job.events, job.stdout, job.stderr):
+                file.touch()
+    except BaseException:
+        _unlink(places.links)
+        raise
+    return job
+
+
+def discard(job: StepJob) -> None:
+    """Remove what staging made, once nothing of it is needed any more. What cannot be removed stays."""
+    _unlink(job.links)
+    shutil.rmtree(job.work, ignore_errors=True)
+    with suppress(OSError):
+        # The folder of the step run goes with its last try.
+        job.work.parent.rmdir()
+
+
+def _lay_code(step: StepSpec, default: LocalStore, cwd: Path) -> None:
+    if step.snapshot is not None:
+        extract_snapshot(step.snapshot, default, cwd)
+    for name in ("outputs", "logs"):
+        with system_errors("write", cwd / name):
+            (cwd / name).mkdir(exist_ok=True)
+
+
+def _prepare_outputs(step: StepSpec, step_run_id: str, store: Stores) -> dict[str, Path]:
+    """Return where each output goes. An output itself does not exist yet, but its parent does, as in v1."""
+    for name in {port.datastore for port in step.outputs}:
+        sweep_attempt(step_run_id, store(name))
+    places = {}
+    for port in step.outputs:
+        path = store(port.datastore).path_of(attempt_path(port.kind, step_run_id, port.name))
+        with system_errors("write", path):
+            (path if port.kind == "dataset" else path.parent).mkdir(parents=True, exist_ok=True)
+        places[port.name] = path
+    return places
+
+
+def _context(
+    step: StepSpec, run: RunIdentity, inputs: dict[str, ContextInput], outputs: Mapping[str, Path], events: Path
+) -> StepContext:
+    arguments = (*step.arguments, *step.parameters.values())
+    used = {argument.value for argument in arguments if argument.kind == "parameter"}
+    return StepContext(
+        run_id=run.run_id,
+        step_run_id=run.step_run_id,
+        experiment=run.experiment,
+        pipeline=run.pipeline,
+        step=step.name,
+        workspace=str(run.workspace.absolute()),
+        parameters={name: value for name, value in run.parameters.items() if name in used},
+        inputs=inputs,
+        outputs={
+            port.name: ContextOutput(path=str(outputs[port.name]), datastore=port.datastore, kind=port.kind)
+            for port in step.outputs
+        },
+        events=str(events),
+        snapshot=step.snapshot,
+    )
+
+
+def _unlink(links: Iterable[Path]) -> None:
+    for link in links:
+        with suppress(OSError):
+            link.unlink()

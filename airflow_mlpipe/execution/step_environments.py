@@ -1,0 +1,61 @@
+"""The software identity of the steps of a workspace, from their stored snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from airflow_mlpipe.errors import MissingDataError
+from airflow_mlpipe.execution.environments import describe_environment
+from airflow_mlpipe.model.digest import Digest, JsonValue
+from airflow_mlpipe.model.step import StepSpec
+from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.snapshot import Snapshot, extract_snapshot, python_imports
+from airflow_mlpipe.storage.stat_index import StatIndex
+
+CACHE = "installed.json"
+"""File of a workspace's own folder that remembers what is installed."""
+
+
+class StepEnvironments:
+    """Tells what software a step runs on. Each different answer is found out once; imports are remembered on disk.
+
+    Args:
+        workspace_dir: the workspace's own folder.
+        store: the datastore that keeps the snapshots.
+        index: remembers what each snapshot imports.
+    """
+
+    def __init__(self, workspace_dir: Path, store: LocalStore, index: StatIndex) -> None:
+        self._cache = workspace_dir / CACHE
+        self._store = store
+        self._index = index
+        self._imports: dict[Digest | None, frozenset[str]] = {None: frozenset()}
+        self._known: dict[tuple[str, frozenset[str]], Mapping[str, JsonValue]] = {}
+
+    def __call__(self, step: StepSpec) -> Mapping[str, JsonValue]:
+        """Return the identity of the software `step` runs on; see ``describe_environment``.
+
+        Raises:
+            MissingDataError: if its snapshot is not stored and what it imports is not known either.
+            StorageError: if the snapshot cannot be read.
+        """
+        if step.snapshot is not None and step.snapshot not in self._imports:
+            self._imports[step.snapshot] = self._imports_of(step.snapshot)
+        key = (step.environment.model_dump_json(), self._imports[step.snapshot])
+        if key not in self._known:
+            self._known[key] = describe_environment(step.environment, key[1], self._cache)
+        return self._known[key]
+
+    def _imports_of(self, digest: Digest) -> frozenset[str]:
+        from tempfile import TemporaryDirectory
+
+        with TemporaryDirectory(prefix="mlpipe-") as folder:
+            # The author's own reading of the snapshot, so that submit and worker never disagree about a key.
+            laid_out = Snapshot(digest=digest, code=digest, files=0, size_bytes=0, source=Path(folder) / "code")
+            with suppress(MissingDataError):
+                # Not laid out yet: answers if the index knows the snapshot.
+                return python_imports(laid_out, self._index)
+            extract_snapshot(digest, self._store, laid_out.source)
+            return python_imports(laid_out, self._index)

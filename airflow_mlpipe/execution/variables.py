@@ -1,0 +1,156 @@
+"""The environment variables of a step: what it inherits, what its user set, and what tells it about its ports."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+
+from airflow_mlpipe.execution.context import VARIABLE
+from airflow_mlpipe.execution.contract import StepContext
+from airflow_mlpipe.model.data import DatasetSpec, InputSpec
+from airflow_mlpipe.model.step import StepSpec
+
+_INHERITED = (
+    *("PATH", "HOME", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR", "USER", "LOGNAME", "SHELL", "LD_LIBRARY_PATH"),
+    *("CUDA_*", "NVIDIA_*", "ROCR_*", "HIP_*"),
+    *("OMP_*", "MKL_*", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
+    *("http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
+    *("SSL_CERT_*", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+)
+"""What a step may see of the engine's environment: how this machine is reached and used, nothing of its secrets."""
+
+_NEVER = ("AIRFLOW__*", "AIRFLOW_*", "_AIRFLOW_*", "MLPIPE_*", "AZUREML_*", "AML_PARAMETER_*")
+"""What no setting can let through: Airflow's configuration and connections, and what would be another step's."""
+
+_RESERVED = (*_INHERITED, *_NEVER, "PYTHON*", "LD_*", "DYLD_*", "VIRTUAL_ENV", "CONDA_*", "IFS", "ENV", "BASH_*", "PWD")
+"""Names that mean something to the system: a port of such a name gets no variable of its bare name."""
+
+
+def variables(
+    step: StepSpec,
+    context: StepContext,
+    context_file: Path,
+    *,
+    parent: Mapping[str, str] = os.environ,
+    passed: Collection[str] = (),
+) -> dict[str, str]:
+    """Return the whole environment of a step's process.
+
+    Args:
+        step: the step.
+        context: what its process is told.
+        context_file: where it is told.
+        parent: the environment to inherit from.
+        passed: names or patterns to inherit in addition (the workspace's setting ``pass_environment``).
+    """
+    inherited = {name: value for name, value in parent.items() if _inherits(name, passed)}
+    told = {
+        **_inputs(step, context),
+        **_outputs(step, context),
+        **_parameters(step, context),
+        "AZUREML_RUN_ID": context.step_run_id,
+        "AZUREML_ROOT_RUN_ID": context.run_id,
+        "AZUREML_EXPERIMENT": context.experiment,
+        # v1's own name for the same.
+        "AZUREML_ARM_PROJECT_NAME": context.experiment,
+        VARIABLE: str(context_file),
+    }
+    result = {"PYTHONUNBUFFERED": "1", **inherited, **step.environment.variables, **told}
+    if "PATH" not in step.environment.variables:
+        result["PATH"] = _with_interpreter(inherited.get("PATH", os.defpath))
+    paths = [*_import_roots(step, context_file.parent / "code"), *filter(None, [result.get("PYTHONPATH")])]
+    if paths:
+        result["PYTHONPATH"] = os.pathsep.join(paths)
+    return result
+
+
+def _matches(name: str, patterns: Collection[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _inherits(name: str, passed: Collection[str]) -> bool:
+    return _matches(name, (*_INHERITED, *passed)) and not _matches(name, _NEVER)
+
+
+def _inputs(step: StepSpec, context: StepContext) -> dict[str, str]:
+    result: dict[str, str] = {}
+    for port in step.inputs:
+        path = context.inputs[port.name].path
+        if path is not None:
+            result.update(_port(port.name, path, reference=_is_reference(port), dataset=_is_dataset(port)))
+    return result
+
+
+def _is_dataset(port: InputSpec) -> bool:
+    return port.as_dataset or isinstance(port.source, DatasetSpec)
+
+
+def _is_reference(port: InputSpec) -> bool:
+    return not isinstance(port.source, DatasetSpec)
+
+
+def _outputs(step: StepSpec, context: StepContext) -> dict[str, str]:
+    result: dict[str, str] = {}
+    for port in step.outputs:
+        result.update(
+            _port(
+                port.name,
+                context.outputs[port.name].path,
+                reference=port.kind == "data",
+                dataset=port.kind == "dataset",
+            )
+        )
+    return result
+
+
+def _port(name: str, path: str, *, reference: bool, dataset: bool) -> dict[str, str]:
+    """Return v1's variables of a port. The system's own names are never given to a port."""
+    if "=" in name or "\0" in name:
+        return {}
+    bare = dataset and not _matches(name, _RESERVED)
+    result = {name: path} if bare else {}
+    if reference or not bare:
+        result[f"AZUREML_DATAREFERENCE_{name}"] = path
+    return result
+
+
+def _parameters(step: StepSpec, context: StepContext) -> dict[str, str]:
+    used = {argument.value for argument in step.arguments if argument.kind == "parameter"}
+    result = {f"AML_PARAMETER_{name}": str(context.parameters[name]) for name in sorted(used)}
+    for name, argument in step.parameters.items():
+        value = str(context.parameters[argument.value]) if argument.kind == "parameter" else argument.value
+        result[f"AML_PARAMETER_{name}"] = value
+    return result
+
+
+def _with_interpreter(path: str) -> str:
+    """Return PATH with this interpreter's folder first: ``python`` in a command is the described environment."""
+    own = str(Path(sys.executable).parent)
+    return path if path.split(os.pathsep)[0] == own else f"{own}{os.pathsep}{path}"
+
+
+def _import_roots(step: StepSpec, code: Path) -> list[str]:
+    """Return what must stand on ``sys.path`` besides the script's own folder."""
+    roots = []
+    if step.script is not None and "/" in step.script:
+        # A script in a sub-folder imports the snapshot's packages from its root, as v1 users expect.
+        roots.append(str(code))
+    own = _own_root()
+    return roots if own is None else [*roots, own]
+
+
+@cache
+def _own_root() -> str | None:
+    """Return the folder that holds this package if a new interpreter would not find it, else None."""
+    import site
+    from importlib.metadata import distributions
+
+    root = Path(__file__).resolve().parents[2]
+    folders = [*site.getsitepackages(), site.getusersitepackages()]
+    if str(root) in folders or any(distributions(name="airflow-mlpipe", path=folders)):
+        return None
+    return str(root)
