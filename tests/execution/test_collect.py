@@ -195,6 +195,8 @@ def test_a_data_reference_that_is_only_read_is_reusable(bench):
 
 
 def test_processes_left_behind_are_a_warning(bench):
-    collected = bench.run(bench.shell("sleep 600 & echo started"))
+    # Until the child has become `sleep` it still bears the shell's name.
+    line = "sleep 600 & until grep -q sleep /proc/$!/comm; do :; done"
+    collected = bench.run(bench.shell(line))
     assert len(collected.warnings) == 1
     assert collected.warnings[0].startswith("processes that the step left behind were ended: sleep (")
