@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Union
+from typing import Literal
 
 from airflow_mlpipe.errors import ParameterError
 from airflow_mlpipe.model.base import Frozen
@@ -30,7 +30,9 @@ def normalise_path(path: str) -> str:
         elif kept:
             kept.pop()
         else:
-            raise ParameterError(f"path '{path}' leaves its datastore; use a path inside the store, without leading '..'")
+            raise ParameterError(
+                f"path '{path}' leaves its datastore; use a path inside the store, without leading '..'"
+            )
     return "/".join(kept)
 
 
@@ -87,7 +89,7 @@ class InputSpec(Frozen):
     """
 
     name: str
-    source: Union[StepOutputRef, DatasetSpec, DatastorePath]
+    source: StepOutputRef | DatasetSpec | DatastorePath
     mode: AccessMode = "mount"
     path_on_compute: str | None = None
     as_dataset: bool = False

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Union
+from typing import Literal
 
 from airflow_mlpipe.errors import ParameterError
 from airflow_mlpipe.model.base import Frozen
 
-ParameterValue = Union[bool, int, float, str]
+ParameterValue = bool | int | float | str
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
@@ -43,7 +43,7 @@ class ParameterSpec(Frozen):
         if isinstance(default, str):
             return cls(name=name, type="string", default=default)
         raise ParameterError(
-            f"parameter '{name}': default {default!r} is a {type(default).__name__}; allowed are str, int, float and bool"
+            f"parameter '{name}': default {default!r} is a {type(default).__name__}; allowed are str, int, float, bool"
         )
 
     def convert(self, value: object) -> ParameterValue:

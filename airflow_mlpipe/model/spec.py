@@ -44,7 +44,9 @@ class PipelineSpec(Frozen):
         try:
             return self.model_dump_json(exclude_defaults=True)
         except PydanticSerializationError as error:
-            raise ParameterError(f"pipeline '{self.name}': a name or an argument is not valid Unicode: {error}") from None
+            raise ParameterError(
+                f"pipeline '{self.name}': a name or an argument is not valid Unicode: {error}"
+            ) from None
 
     @classmethod
     def from_json(cls, text: str | bytes) -> PipelineSpec:

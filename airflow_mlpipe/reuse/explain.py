@@ -32,7 +32,9 @@ def differences(new: Mapping[str, JsonValue], old: Mapping[str, JsonValue], tree
 def nearest(new: Mapping[str, JsonValue], results: Sequence[StepResult]) -> StepResult | None:
     """Return of `results` (newest first) the one that differs from `new` in the fewest components."""
     return min(
-        results, key=lambda result: sum(not _same(new.get(n), result.components.get(n)) for n in _DESCRIBERS), default=None
+        results,
+        key=lambda result: sum(not _same(new.get(n), result.components.get(n)) for n in _DESCRIBERS),
+        default=None,
     )
 
 
@@ -178,7 +180,9 @@ def _changed_files(new: JsonValue, old: JsonValue, trees: Trees, *, count: bool)
         for path in sorted(new_files.keys() | old_files.keys())
         if new_files.get(path) != old_files.get(path)
     ]
-    named = ", ".join(changed[:NAMED_FILES]) + (f" and {len(changed) - NAMED_FILES:,} more" if len(changed) > NAMED_FILES else "")
+    named = ", ".join(changed[:NAMED_FILES]) + (
+        f" and {len(changed) - NAMED_FILES:,} more" if len(changed) > NAMED_FILES else ""
+    )
     if count and len(new_files) > 1:
         return f"{len(changed):,} of {len(new_files.keys() | old_files.keys()):,} files differ: {named}"
     return named

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec, StepOutputRef
 from airflow_mlpipe.model.digest import Digest, JsonValue
 from airflow_mlpipe.model.graph import consumers, producers
-from airflow_mlpipe.model.result import ObservedInput, OutputRecord, StepResult
+from airflow_mlpipe.model.result import ObservedInput, OutputRecord, StepResult, TreeManifest
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.model.step import StepSpec
-from airflow_mlpipe.reuse.explain import Trees, differences, duration_text, nearest
+from airflow_mlpipe.reuse.explain import differences, duration_text, nearest
 from airflow_mlpipe.reuse.fingerprint import Identity, derived, identify
 
 NEAREST = 8
@@ -54,7 +54,8 @@ class Facts(Protocol):
     def doubt(self, result: StepResult, reason: str) -> None:
         """Note that `result` cannot be taken, so that it is not offered again."""
 
-    trees: Trees
+    def trees(self, digest: Digest) -> TreeManifest | None:
+        """Return the manifest of a tree, or None if it is not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,14 +216,18 @@ class Planner:
 
     def _hit(self, key: Digest, derivation: Digest) -> tuple[StepResult | None, str | None]:
         """Return the newest result of `key` that can be taken, or else why the ones there are cannot."""
-        found = [result for result in self._prefetched.get(derivation, ()) if result.fingerprint == key]
         refusal: str | None = None
-        for results in (lambda: found, lambda: self._facts.by_fingerprint(key)):
-            for result in results():
-                problem = self._refusal(result)
-                if problem is None:
-                    return result, None
-                refusal = refusal or problem
+        prefetched = [result for result in self._prefetched.get(derivation, ()) if result.fingerprint == key]
+        for result in prefetched:
+            refusal = self._refusal(result)
+            if refusal is None:
+                return result, None
+        # Only now: a hit among the prefetched ones, the usual case, costs no query of its own.
+        for result in self._facts.by_fingerprint(key):
+            problem = self._refusal(result)
+            if problem is None:
+                return result, None
+            refusal = refusal or problem
         return None, refusal
 
     def _refusal(self, result: StepResult) -> str | None:

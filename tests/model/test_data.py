@@ -10,7 +10,15 @@ from airflow_mlpipe.model.data import normalise_path
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [("", ""), ("/", ""), ("/a/b/", "a/b"), ("a//./b", "a/b"), ("a/../b", "b"), ("a\\b", "a/b"), ("train-images/", "train-images")],
+    [
+        ("", ""),
+        ("/", ""),
+        ("/a/b/", "a/b"),
+        ("a//./b", "a/b"),
+        ("a/../b", "b"),
+        ("a\\b", "a/b"),
+        ("train-images/", "train-images"),
+    ],
 )
 def test_a_path_is_relative_to_the_root_of_its_store(given, expected):
     assert normalise_path(given) == expected

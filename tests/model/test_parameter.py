@@ -32,7 +32,18 @@ def test_a_value_takes_the_type_of_the_default(default, given, expected):
 
 @pytest.mark.parametrize(
     ("default", "given"),
-    [(3, "x"), (3, 1.5), (3, True), (0.1, "lots"), (0.1, "nan"), (0.1, False), (True, "maybe"), (True, 2), ("a", None), (3, [1])],
+    [
+        (3, "x"),
+        (3, 1.5),
+        (3, True),
+        (0.1, "lots"),
+        (0.1, "nan"),
+        (0.1, False),
+        (True, "maybe"),
+        (True, 2),
+        ("a", None),
+        (3, [1]),
+    ],
 )
 def test_what_cannot_be_converted_is_refused_by_name_value_and_type(default, given):
     parameter = ParameterSpec.of("depth", default)

@@ -12,8 +12,17 @@ from airflow_mlpipe.model.step import Argument, StepSpec
 
 
 def spec(**changes) -> PipelineSpec:
-    step = StepSpec(id="train", name="Träin {{ 7*7 }}", script="train.py", arguments=(Argument(value="--lr"), Argument(kind="parameter", value="lr")))
-    values = {"name": "digits", "steps": (step,), "parameters": (ParameterSpec.of("lr", 0.1), ParameterSpec.of("epochs", 3))}
+    step = StepSpec(
+        id="train",
+        name="Träin {{ 7*7 }}",
+        script="train.py",
+        arguments=(Argument(value="--lr"), Argument(kind="parameter", value="lr")),
+    )
+    values = {
+        "name": "digits",
+        "steps": (step,),
+        "parameters": (ParameterSpec.of("lr", 0.1), ParameterSpec.of("epochs", 3)),
+    }
     return PipelineSpec(**{**values, **changes})
 
 

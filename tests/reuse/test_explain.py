@@ -14,7 +14,9 @@ def no_trees(digest):
 
 
 def tree(**files: str) -> TreeManifest:
-    return TreeManifest(entries=tuple(TreeEntry(path=p, digest=digest_bytes(c.encode())) for p, c in sorted(files.items())))
+    return TreeManifest(
+        entries=tuple(TreeEntry(path=p, digest=digest_bytes(c.encode())) for p, c in sorted(files.items()))
+    )
 
 
 def told(new: TreeManifest, old: TreeManifest, component: str) -> list[str]:
@@ -53,7 +55,12 @@ def test_data_counts_the_files():
         ("command", ["b.py"], ["a.py"], "script: a.py -> b.py"),
         ("inputs", {"d": "b3:1"}, {"d": "b3:0"}, "input d: its content changed"),
         ("inputs", {"d": "b3:1"}, {}, "input d: added"),
-        ("ports", {"d": ["download", False, None]}, {"d": ["mount", False, None]}, "input d: delivered as mount -> download"),
+        (
+            "ports",
+            {"d": ["download", False, None]},
+            {"d": ["mount", False, None]},
+            "input d: delivered as mount -> download",
+        ),
         ("environment", {"numpy": "2.4.6"}, {"numpy": "2.4.5"}, "environment: numpy 2.4.5 -> 2.4.6"),
         ("environment", {"torch": "3"}, {}, "environment: torch 3 is new"),
         ("environment", {}, {"torch": "3"}, "environment: torch is gone"),
@@ -67,13 +74,24 @@ def test_each_component_in_words(component, new, old, text):
 
 
 def test_the_most_telling_difference_comes_first():
-    lines = differences({"environment": {"a": "2"}, "code": "b3:1"}, {"environment": {"a": "1"}, "code": "b3:0"}, no_trees)
+    lines = differences(
+        {"environment": {"a": "2"}, "code": "b3:1"}, {"environment": {"a": "1"}, "code": "b3:0"}, no_trees
+    )
     assert [line.split(":")[0] for line in lines] == ["code", "environment"]
 
 
 @pytest.mark.parametrize(
     ("value_s", "text"),
-    [(0.04, "0.0 s"), (0.44, "0.4 s"), (9.94, "9.9 s"), (9.96, "10 s"), (41.2, "41 s"), (119.6, "2 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
+    [
+        (0.04, "0.0 s"),
+        (0.44, "0.4 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (41.2, "41 s"),
+        (119.6, "2 min 0 s"),
+        (200, "3 min 20 s"),
+        (7500, "2 h 5 min"),
+    ],
 )
 def test_durations_as_people_say_them(value_s, text):
     assert duration_text(value_s) == text

@@ -22,7 +22,9 @@ DATA = DatastorePath(datastore="d", path="in")
 def step(**changes) -> StepSpec:
     values = {
         "id": "train", "name": "train", "script": "train.py", "code": digest_bytes(b"code"),
-        "arguments": (Argument(value="--lr"), Argument(kind="parameter", value="lr"), Argument(kind="input", value="data")),
+        "arguments": (
+            Argument(value="--lr"), Argument(kind="parameter", value="lr"), Argument(kind="input", value="data"),
+        ),
         "inputs": (InputSpec(name="data", source=DATA),), "outputs": (OutputSpec(name="model", datastore="d"),),
     }  # fmt: skip
     return StepSpec(**{**values, **changes})
@@ -41,7 +43,9 @@ IN_THE_KEY = {
     "script": key(script="other.py"),
     "argument": key(arguments=(Argument(value="--rate"), Argument(kind="parameter", value="lr"))),
     "argument order": key(arguments=tuple(reversed(step().arguments))),
-    "literal that names a parameter": key(arguments=(Argument(value="--lr"), Argument(value="lr"), Argument(kind="input", value="data"))),
+    "literal that names a parameter": key(
+        arguments=(Argument(value="--lr"), Argument(value="lr"), Argument(kind="input", value="data"))
+    ),
     "parameter value": key(lr=0.2),
     "parameter type int": key(lr=1),
     "parameter type float": key(lr=1.0),
@@ -74,7 +78,11 @@ def test_each_component_alone_changes_the_key():
         {"after": ("setup",)},
         {"snapshot": digest_bytes(b"a file that hash_paths leaves out")},
         {"environment": EnvironmentSpec(name="renamed", version="7")},
-        {"inputs": (InputSpec(name="data", source=DatastorePath(datastore="renamed", path="moved"), label="dataset x v1"),)},
+        {
+            "inputs": (
+                InputSpec(name="data", source=DatastorePath(datastore="renamed", path="moved"), label="dataset x v1"),
+            )
+        },
         {"outputs": (OutputSpec(name="model", datastore="elsewhere"),)},
     ],
     ids=lambda changes: next(iter(changes)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from airflow_mlpipe.model.data import DatastorePath, InputSpec, OutputSpec, StepOutputRef
 from airflow_mlpipe.model.digest import digest_bytes
@@ -13,7 +13,7 @@ from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.reuse.plan import Planner, RunPlan, StepDecision
 
-NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def chain(length: int) -> PipelineSpec:
@@ -86,17 +86,22 @@ class World:
     def newest_first(self):
         return [r for r in reversed(self.results) if r.id not in self.doubted]
 
-    def commit(self, spec: PipelineSpec, decision: StepDecision, content: bytes | None = None, run: str = "run", **fields):
+    def commit(
+        self, spec: PipelineSpec, decision: StepDecision, content: bytes | None = None, run: str = "run", **fields
+    ):
         """Store the result of running what `decision` describes; by default each step writes its own name."""
         step = spec.step_by_id[decision.step]
         number = len(self.results)
         outputs = tuple(
-            OutputRecord(name=o.name, datastore="d", path=f"{step.id}-{number}", digest=digest_bytes(content or step.id.encode()))
+            OutputRecord(
+                name=o.name, datastore="d", path=f"{step.id}-{number}", digest=digest_bytes(content or step.id.encode())
+            )
             for o in step.outputs
         )
         self.clock += timedelta(seconds=41)
         result = StepResult(
-            id=f"r{number}", fingerprint=decision.fingerprint, derivation=decision.derivation, components=decision.components,
+            id=f"r{number}",
+            fingerprint=decision.fingerprint, derivation=decision.derivation, components=decision.components,
             run_id=run, step_run_id=f"{run}-{step.id}", pipeline=spec.name, step=step.name, outputs=outputs,
             started_at=self.clock - timedelta(seconds=41), ended_at=self.clock, **fields,
         )  # fmt: skip

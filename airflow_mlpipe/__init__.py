@@ -1,0 +1,119 @@
+"""Azure ML SDK v1 pipelines - workspace, dataset, step, pipeline, run - on your own Apache Airflow.
+
+Every public name is here. Importing this package costs next to nothing: a name's module is imported when the name is
+first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.sdk.column_types import DataType
+    from airflow_mlpipe.sdk.compute import AmlCompute, ComputeTarget, ComputeTargetException
+    from airflow_mlpipe.sdk.conda import CondaDependencies
+    from airflow_mlpipe.sdk.consumption import DatasetConsumptionConfig
+    from airflow_mlpipe.sdk.data import OutputFileDatasetConfig, PipelineData, PipelineOutputFileDataset
+    from airflow_mlpipe.sdk.dataset import Dataset, FileDataset, TabularDataset
+    from airflow_mlpipe.sdk.datastore import Datastore
+    from airflow_mlpipe.sdk.environment import Environment
+    from airflow_mlpipe.sdk.experiment import Experiment
+    from airflow_mlpipe.sdk.model import Model
+    from airflow_mlpipe.sdk.parameter import PipelineParameter
+    from airflow_mlpipe.sdk.pipeline import Pipeline
+    from airflow_mlpipe.sdk.pipeline_run import PipelineRun
+    from airflow_mlpipe.sdk.reference import DataReference
+    from airflow_mlpipe.sdk.run import Run
+    from airflow_mlpipe.sdk.run_configuration import RunConfiguration
+    from airflow_mlpipe.sdk.step_run import StepRun
+    from airflow_mlpipe.sdk.steps import CommandStep, PipelineStep, PythonScriptStep, StepSequence
+    from airflow_mlpipe.sdk.workspace import Workspace
+
+    __version__: str
+
+__all__ = [
+    "AmlCompute",
+    "CommandStep",
+    "ComputeTarget",
+    "ComputeTargetException",
+    "CondaDependencies",
+    "DataReference",
+    "DataType",
+    "Dataset",
+    "DatasetConsumptionConfig",
+    "Datastore",
+    "Environment",
+    "Experiment",
+    "FileDataset",
+    "Model",
+    "OutputFileDatasetConfig",
+    "Pipeline",
+    "PipelineData",
+    "PipelineOutputFileDataset",
+    "PipelineParameter",
+    "PipelineRun",
+    "PipelineStep",
+    "PythonScriptStep",
+    "Run",
+    "RunConfiguration",
+    "StepRun",
+    "StepSequence",
+    "TabularDataset",
+    "Workspace",
+]
+
+_MODULES = {
+    "AmlCompute": "compute",
+    "CommandStep": "steps",
+    "ComputeTarget": "compute",
+    "ComputeTargetException": "compute",
+    "CondaDependencies": "conda",
+    "DataReference": "reference",
+    "DataType": "column_types",
+    "Dataset": "dataset",
+    "DatasetConsumptionConfig": "consumption",
+    "Datastore": "datastore",
+    "Environment": "environment",
+    "Experiment": "experiment",
+    "FileDataset": "dataset",
+    "Model": "model",
+    "OutputFileDatasetConfig": "data",
+    "Pipeline": "pipeline",
+    "PipelineData": "data",
+    "PipelineOutputFileDataset": "data",
+    "PipelineParameter": "parameter",
+    "PipelineRun": "pipeline_run",
+    "PipelineStep": "steps",
+    "PythonScriptStep": "steps",
+    "Run": "run",
+    "RunConfiguration": "run_configuration",
+    "StepRun": "step_run",
+    "StepSequence": "steps",
+    "TabularDataset": "dataset",
+    "Workspace": "workspace",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
+    if name not in _MODULES:
+        raise AttributeError(f"module 'airflow_mlpipe' has no attribute '{name}'")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(f"airflow_mlpipe.sdk.{_MODULES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("airflow-mlpipe")
+    except PackageNotFoundError:
+        # A source tree that was never installed.
+        return "0+unknown"

@@ -1,0 +1,189 @@
+"""The commands and their options. What a command does is imported when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="mlpipe",
+    help="Azure ML SDK v1 pipelines on Apache Airflow: author, run, reuse, explain.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value; text for people goes to stderr.")]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="Run id, its beginning, 'last', or -1, -2, ...")]
+Step = Annotated[str, typer.Argument(metavar="STEP", help="Name or id of the step.")]
+File = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE[:NAME]",
+        help="Python file, and the name of a Pipeline in it (default: 'pipeline', or the only one).",
+    ),
+]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Value of a pipeline parameter; may be repeated."),
+]
+Regenerate = Annotated[bool, typer.Option("--regenerate", help="Compute every step again.")]
+ExperimentName = Annotated[str, typer.Option("--experiment", "-e", help="Experiment (default: the file's name).")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from airflow_mlpipe import __version__
+
+        typer.echo(f"airflow-mlpipe {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")]
+
+
+@app.callback()
+def _root(
+    version: Version = False,
+) -> None:
+    """Azure ML SDK v1 pipelines on Apache Airflow: author, run, reuse, explain."""
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(help="Name of the workspace (default: the folder's name).")] = "",
+    path: Annotated[Path, typer.Option(help="Folder in which '.mlpipe' is made.")] = Path(),
+    json: Json = False,
+) -> int:
+    """Make an embedded workspace in this folder."""
+    from airflow_mlpipe.cli import workspace
+
+    return workspace.init(name, path)
+
+
+@app.command()
+def run(
+    file: File,
+    parameter: Parameters = None,
+    regenerate: Regenerate = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run and why.")] = False,
+    experiment: ExperimentName = "",
+    continue_on_step_failure: Annotated[
+        bool, typer.Option("--continue-on-step-failure", help="Go on with what does not depend on a failed step.")
+    ] = False,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="NAME=VALUE", help="Tag of the run; may be repeated."),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Run a pipeline and follow it to its end."""
+    from airflow_mlpipe.cli import running
+
+    request = running.Request(file, parameter or [], regenerate, experiment, continue_on_step_failure, tag or [])
+    return running.plan(request) if dry_run else running.run(request)
+
+
+@app.command()
+def plan(
+    file: File,
+    parameter: Parameters = None,
+    regenerate: Regenerate = False,
+    experiment: ExperimentName = "",
+    json: Json = False,
+) -> int:
+    """Say which steps would run and why."""
+    from airflow_mlpipe.cli import running
+
+    return running.plan(running.Request(file, parameter or [], regenerate, experiment))
+
+
+@app.command()
+def runs(
+    experiment: Annotated[str, typer.Option("--experiment", "-e", help="Only runs of this experiment.")] = "",
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")] = 20,
+    json: Json = False,
+) -> int:
+    """List runs, newest first."""
+    from airflow_mlpipe.cli import records
+
+    return records.runs(experiment, limit)
+
+
+@app.command()
+def show(run: Run, json: Json = False) -> int:
+    """Show a run: its steps, metrics and outputs."""
+    from airflow_mlpipe.cli import records
+
+    return records.show(run)
+
+
+@app.command()
+def logs(
+    run: Run,
+    step: Step,
+    stream: Annotated[str, typer.Option(help="'all', 'stdout' or 'stderr'.")] = "all",
+    json: Json = False,
+) -> int:
+    """Print what a step printed."""
+    from airflow_mlpipe.cli import records
+
+    return records.logs(run, step, stream)
+
+
+@app.command()
+def explain(run: Run, step: Step, json: Json = False) -> int:
+    """Say why a step ran or was reused."""
+    from airflow_mlpipe.cli import reasons
+
+    return reasons.explain(run, step)
+
+
+@app.command()
+def diff(
+    first: Annotated[str, typer.Argument(metavar="RUN1", help="Run id, its beginning, 'last', or -1, -2, ...")],
+    second: Annotated[str, typer.Argument(metavar="RUN2", help="Likewise.")],
+    json: Json = False,
+) -> int:
+    """Compare two runs."""
+    from airflow_mlpipe.cli import reasons
+
+    return reasons.diff(first, second)
+
+
+@app.command()
+def cancel(run: Run, json: Json = False) -> int:
+    """Ask a run to end."""
+    from airflow_mlpipe.cli import records
+
+    return records.cancel(run)
+
+
+@app.command()
+def shell(
+    run: Run,
+    step: Step,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- COMMAND...]", help="What to run instead of a shell."),
+    ] = None,
+    show: Annotated[bool, typer.Option("--print", help="Only print directory, command and environment.")] = False,
+    json: Json = False,
+) -> int:
+    """Open a shell where a step ran.
+
+    It gets the step's code, arguments, environment and inputs, in a fresh copy that is removed at the end.
+    """
+    from airflow_mlpipe.cli import debugging
+
+    return debugging.shell(run, step, command or [], only_print=show)
+
+
+@app.command()
+def demo(json: Json = False) -> int:
+    """Run the example pipeline on handwritten digits."""
+    from airflow_mlpipe.cli import workspace
+
+    return workspace.demo()

@@ -1,0 +1,174 @@
+"""The workspace as the engine's processes see it: its catalog, stores and settings, opened from its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from airflow_mlpipe.catalog.catalog import Catalog
+from airflow_mlpipe.catalog.rows import RunRow
+from airflow_mlpipe.engine.names import CONF_KEY, WORKSPACE_VARIABLE
+from airflow_mlpipe.engine.runs import EngineRun
+from airflow_mlpipe.errors import ConfigError, NotFoundError, UsageError
+from airflow_mlpipe.execution.attempt import Site
+from airflow_mlpipe.execution.step_environments import StepEnvironments
+from airflow_mlpipe.model.digest import Digest, short
+from airflow_mlpipe.model.spec import PipelineSpec
+from airflow_mlpipe.reuse.facts import WorkspaceFacts
+from airflow_mlpipe.storage.datastore import LocalStore, open_store
+from airflow_mlpipe.storage.stat_index import StatIndex
+
+
+class Room:
+    """One workspace, opened lazily and kept: a worker runs many tasks of it."""
+
+    def __init__(self, folder: Path) -> None:
+        """Name the ``.mlpipe`` folder; nothing is opened before it is needed."""
+        self.folder = Path(folder)
+        self._stores: dict[str, LocalStore] = {}
+        self._specs: dict[Digest, PipelineSpec] = {}
+        self._runs: dict[str, EngineRun] = {}
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The workspace's configuration file.
+
+        Raises:
+            ConfigError: if there is none, or it is not JSON.
+        """
+        path = self.folder / "config.json"
+        try:
+            config: dict[str, Any] = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"workspace '{self.folder}': {path.name} cannot be read: {error}") from error
+        return config
+
+    @property
+    def max_active_steps(self) -> int:
+        """How many tasks may run at once: the setting of that name, else one a core and at least four."""
+        return int(self.config.get("settings", {}).get("max_active_steps") or max(4, os.cpu_count() or 1))
+
+    @property
+    def wait_for_inputs_s(self) -> float:
+        """How long a run waits for data that its pipeline reads, in seconds: the setting of that name, else not."""
+        return float(self.config.get("settings", {}).get("wait_for_inputs_s") or 0.0)
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The workspace's catalog."""
+        return Catalog.open(self.config.get("catalog_conn") or f"sqlite:///{self.folder / 'catalog.db'}")
+
+    @cached_property
+    def index(self) -> StatIndex:
+        """The workspace's stat index."""
+        return StatIndex(self.folder / "index.db")
+
+    @cached_property
+    def default_store(self) -> LocalStore:
+        """The default datastore, which keeps snapshots, manifests and outputs."""
+        return self.store(self.catalog.get_datastore().name)
+
+    @cached_property
+    def facts(self) -> WorkspaceFacts:
+        """What the planner asks of this workspace."""
+        environments = StepEnvironments(self.folder, self.default_store, self.index)
+        return WorkspaceFacts(self.catalog, self.store, self.default_store, self.index, environments)
+
+    @cached_property
+    def site(self) -> Site:
+        """What a try of a step needs of this workspace."""
+        return Site(
+            catalog=self.catalog,
+            store=self.store,
+            default=self.default_store,
+            index=self.index,
+            content=self.facts.content,
+            passed=self.config.get("settings", {}).get("pass_environment", ()),
+        )
+
+    def store(self, name: str) -> LocalStore:
+        """Return the datastore of that name.
+
+        Raises:
+            ConfigError: if the workspace has none of that name.
+        """
+        if name not in self._stores:
+            row = self.catalog.get_datastore(name)
+            self._stores[name] = open_store(row.name, row.url, row.options)
+        return self._stores[name]
+
+    def spec(self, digest: Digest) -> PipelineSpec:
+        """Return the spec of that digest."""
+        if digest not in self._specs:
+            self._specs[digest] = PipelineSpec.from_json(self.catalog.get_spec(digest))
+        return self._specs[digest]
+
+    def run(self, run_id: str) -> EngineRun:
+        """Return the run of that id; kept, so that the tasks of a run share what its planner learned."""
+        if run_id not in self._runs:
+            row = self.catalog.get_run(run_id)
+            # A worker serves few runs at a time; more are only remembered.
+            if len(self._runs) >= 8:
+                self._runs.pop(next(iter(self._runs)))
+            self._runs[run_id] = EngineRun(self, row, self.spec(row.spec_digest))
+        return self._runs[run_id]
+
+    def run_of(self, dag_run: Any, spec_digest: Digest) -> EngineRun:
+        """Return the run that a DAG run stands for.
+
+        Raises:
+            UsageError: if the DAG run was not made by a submit, or by one of another spec than its DAG's.
+        """
+        ours = (dag_run.conf or {}).get(CONF_KEY)
+        if ours is None:
+            raise UsageError(
+                f"DAG run '{dag_run.run_id}' was not made by Experiment.submit: its conf has no '{CONF_KEY}'"
+            )
+        if ours["spec"] != spec_digest:
+            raise UsageError(
+                f"run {ours['run_id']} is of spec {short(ours['spec'])}, but the DAG that was loaded for it is of "
+                f"{short(spec_digest)}; submit again once Airflow has read the new version"
+            )
+        return self.run(ours["run_id"])
+
+    def compute_limits(self, spec: PipelineSpec) -> dict[str, int | None]:
+        """Return by compute target of `spec` how many steps may run on it at once, None for no limit."""
+        limits: dict[str, int | None] = {}
+        for name in sorted({step.compute for step in spec.steps if step.compute is not None}):
+            try:
+                limits[name] = self.catalog.get_compute(name).max_nodes
+            except NotFoundError:
+                # Deleted since the pipeline was compiled; its steps run here all the same.
+                limits[name] = None
+        return limits
+
+    def conf(self, row: RunRow) -> dict[str, Any]:
+        """Return the conf of the DAG run that carries `row`."""
+        flags = {
+            "run_id": row.id,
+            "spec": row.spec_digest,
+            "regenerate_outputs": row.regenerate,
+            "continue_on_step_failure": row.continue_on_step_failure,
+        }
+        return {**row.parameters, CONF_KEY: flags}
+
+
+@cache
+def room_at(folder: str) -> Room:
+    """Return the room of a ``.mlpipe`` folder; one for each process."""
+    return Room(Path(folder))
+
+
+def room_of(workspace: str | None) -> Room:
+    """Return the room an operator works in.
+
+    Raises:
+        ConfigError: if neither the operator nor the environment names a workspace.
+    """
+    folder = workspace or os.environ.get(WORKSPACE_VARIABLE)
+    if not folder:
+        raise ConfigError(f"no workspace: set {WORKSPACE_VARIABLE} to the path of its .mlpipe folder")
+    return room_at(folder)

@@ -1,0 +1,292 @@
+"""One run as its tasks see it: plan it, run a step of it, and look ahead from each step that has ended.
+
+Knows nothing of Airflow; the sensor and the operators only carry what is decided here into task states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from airflow_mlpipe.catalog.rows import RunRow, StepRow
+from airflow_mlpipe.errors import ExecutionError, MlpipeError, OutputMissingError, StepStoppedError, UsageError
+from airflow_mlpipe.execution.attempt import StepKey, run_attempt
+from airflow_mlpipe.execution.contract import RunIdentity
+from airflow_mlpipe.execution.deliver import publish
+from airflow_mlpipe.model.graph import consumers, producers
+from airflow_mlpipe.model.result import StepResult
+from airflow_mlpipe.model.spec import PipelineSpec
+from airflow_mlpipe.model.step import StepSpec
+from airflow_mlpipe.reuse.plan import Planner, StepDecision
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.engine.room import Room
+
+
+class StepNotNeeded(Exception):
+    """The step cannot or need not run, and that is no failure: a producer was skipped by somebody else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of a step.
+
+    Attributes:
+        number: from 1.
+        last: whether its failure is the step's failure.
+        killed: returns why the task itself is being ended, or None; asked often.
+        on_line: gets each line the step prints, with ``stdout`` or ``stderr``.
+    """
+
+    number: int
+    last: bool
+    killed: Callable[[], str | None] = lambda: None
+    on_line: Callable[[str, str], None] | None = None
+
+
+class EngineRun:
+    """A run of a pipeline, seen from the processes that carry it out."""
+
+    def __init__(self, room: Room, row: RunRow, spec: PipelineSpec) -> None:
+        """Take a run from the catalog of `room`."""
+        self.room = room
+        self.row = row
+        self.spec = spec
+        self._catalog = room.catalog
+        self._consumers = consumers(spec.steps)
+        self._results: dict[str, StepResult] = {}
+        self._planner: Planner | None = None
+
+    @property
+    def planner(self) -> Planner:
+        """What decides about reuse in this run; kept, with what it has learned."""
+        if self._planner is None:
+            rows = self._catalog.steps(self.row.id)
+            known = {row.step_id: row.derivation for row in rows if row.derivation is not None}
+            self._planner = Planner(
+                self.spec,
+                self.row.parameters,
+                self.room.facts,
+                regenerate=self.row.regenerate,
+                derivations=known if len(known) == len(rows) else None,
+            )
+        return self._planner
+
+    # --- the whole run
+
+    def plan(self) -> list[str]:
+        """Decide for every step, write it to the catalog and return the ids of the reused ones.
+
+        Raises:
+            MissingDataError: if a dataset that a step reads does not exist.
+        """
+        rows = {row.step_id: row for row in self._catalog.steps(self.row.id)}
+        # Planned from nothing: data may have changed since an earlier plan of this run.
+        self._planner = Planner(self.spec, self.row.parameters, self.room.facts, regenerate=self.row.regenerate)
+        plan = self._planner.plan()
+        self._write(plan.decisions, rows)
+        return [decision.step for decision in plan.decisions if decision.decision == "reuse"]
+
+    def fail(self, reason: str) -> None:
+        """End the run as failed for a reason that is no step's."""
+        self._catalog.request_stop(self.row.id, "failure", reason)
+
+    # --- a step
+
+    def step(self, step_id: str, attempt: Attempt) -> list[str]:
+        """Run a step, or take a result that has turned up since the plan.
+
+        Returns:
+            ids of the steps that need not run any more, given what this one produced.
+
+        Raises:
+            StepNotNeeded: if a producer has no result although nothing failed.
+            StepStoppedError: if the run was stopped or cancelled.
+            UsageError, OutputMissingError: another try would end the same way.
+            MlpipeError: another try may help.
+        """
+        step = self.spec.step_by_id[step_id]
+        row = self._catalog.step(self.row.id, step_id)
+        if row.status in ("completed", "reused") and row.result_id is not None:
+            # Cleared by a person, or its task died between the commit and its own end.
+            return self._ahead(step_id, self._catalog.get_result(row.result_id))
+        self._refuse_if_stopped(row)
+        results = self._inputs(step)
+        try:
+            decision = self.planner.decide(step, results)
+            if decision.result is not None:
+                self._write([decision], {step_id: row})
+                return self._ahead(step_id, decision.result)
+            result = run_attempt(
+                step,
+                self._identity(row),
+                key_of(decision),
+                results,
+                self.room.site,
+                number=attempt.number,
+                stop=lambda: attempt.killed() or self.stop_reason(),
+                on_line=attempt.on_line,
+            )
+        except StepStoppedError as error:
+            self._end(row, "canceled", self.stop_reason() or error.message)
+            raise
+        except MlpipeError as error:
+            self._failed(row, error, attempt)
+            raise
+        except Exception as error:
+            self._failed(row, MlpipeError(f"step '{row.name}': {type(error).__name__}: {error}"), attempt)
+            raise
+        return self._ahead(step_id, result)
+
+    def timed_out(self, step_id: str, attempt: Attempt) -> None:
+        """Note that a try was ended because it took too long."""
+        step = self.spec.step_by_id[step_id]
+        error = ExecutionError(f"step '{step.name}' was ended after its timeout of {step.timeout_s:g} s")
+        self._failed(self._catalog.step(self.row.id, step_id), error, attempt)
+
+    def lost(self, step_id: str, *, final: bool) -> None:
+        """Note that the process that ran a step was killed.
+
+        Args:
+            step_id: the step, or the reuse check, which has no row.
+            final: whether no try is left.
+        """
+        if step_id not in self.spec.step_by_id:
+            self.fail("the process that plans the run was killed")
+            return
+        row = self._catalog.step(self.row.id, step_id)
+        error = MlpipeError(f"step '{row.name}': the process that ran it was killed")
+        self._failed(row, error, Attempt(row.try_number or 1, last=final))
+
+    def stop_reason(self) -> str | None:
+        """Return why the run is to end before its time, or None."""
+        stop = self._catalog.stop_of(self.row.id)
+        if stop is not None:
+            return stop.reason if stop.by == "cancel" else f"stopped because {stop.reason}"
+        return None
+
+    def _identity(self, row: StepRow) -> RunIdentity:
+        return RunIdentity(
+            run_id=self.row.id,
+            step_run_id=row.step_run_id,
+            experiment=self.row.experiment,
+            pipeline=self.spec.name,
+            workspace=self.room.folder,
+            parameters=self.row.parameters,
+        )
+
+    def _refuse_if_stopped(self, row: StepRow) -> None:
+        reason = self.stop_reason()
+        if reason is not None:
+            self._end(row, "not_run", reason)
+            raise StepStoppedError(f"step '{row.name}' does not start: {reason}")
+
+    def _inputs(self, step: StepSpec) -> dict[str, StepResult]:
+        """Return the results of the step's producers."""
+        results = {}
+        for producer in producers(step):
+            result = self._result(producer)
+            if result is None:
+                name = self.spec.step_by_id[producer].name
+                raise StepNotNeeded(f"step '{step.name}' has no input: step '{name}' was skipped")
+            results[producer] = result
+        return results
+
+    def _result(self, step_id: str) -> StepResult | None:
+        if step_id not in self._results:
+            row = self._catalog.step(self.row.id, step_id)
+            if row.result_id is None:
+                return None
+            self._results[step_id] = self._catalog.get_result(row.result_id)
+        return self._results[step_id]
+
+    # --- looking ahead
+
+    def _ahead(self, step_id: str, result: StepResult) -> list[str]:
+        """Decide for what comes behind a step that has its result; return what need not run.
+
+        A step that ran again and produced the same bytes stops the wave here, however long the chain.
+        """
+        self._results[step_id] = result
+        ready = [s for s in self._consumers[step_id] if step_id in producers(self.spec.step_by_id[s])]
+        if not ready or self.row.regenerate:
+            return []
+        # First the next ones alone: without a hit among them nothing further can be one, and reading all
+        # rows of a long run at each of its steps would make the run's cost grow with its square.
+        known = {p: r for s in ready for p in producers(self.spec.step_by_id[s]) if (r := self._result(p)) is not None}
+        if not any(decision.result for decision in self.planner.advance(step_id, known, ready)):
+            return []
+        rows = {row.step_id: row for row in self._catalog.steps(self.row.id)}
+        for row in rows.values():
+            if row.result_id is not None and row.step_id not in self._results:
+                self._results[row.step_id] = self._catalog.get_result(row.result_id)
+        waiting = [row.step_id for row in rows.values() if row.status == "not_started"]
+        hits = [d for d in self.planner.advance(step_id, self._results, waiting) if d.result is not None]
+        self._write(hits, rows)
+        return [decision.step for decision in hits]
+
+    # --- writing it down
+
+    def _write(self, decisions: Iterable[StepDecision], rows: Mapping[str, StepRow]) -> None:
+        changed = []
+        for decision in decisions:
+            row = rows[decision.step]
+            if row.status != "not_started":
+                continue
+            row.decision, row.reason = decision.decision, decision.reason
+            row.fingerprint, row.derivation = decision.fingerprint, decision.derivation
+            row.components = None if decision.components is None else dict(decision.components)
+            if decision.result is not None:
+                row.result_id, row.reused_from = decision.result.id, decision.result.run_id
+                row.saved_s = decision.result.duration_s
+                self._results[decision.step] = decision.result
+            changed.append((row, decision))
+        self._catalog.put_plan(self.row.id, [row for row, _ in changed])
+        for _, decision in changed:
+            if decision.result is not None:
+                # What the step once wrote to its parent run belongs to this run as well, and the copies of its
+                # outputs that a user asked for may have been changed since.
+                self._catalog.add_written(self.row.id, decision.result.parent_written)
+                step = self.spec.step_by_id[decision.step]
+                publish(step, decision.result.outputs, self.room.store, self.room.index)
+
+    def _end(self, row: StepRow, status: str, error: str) -> None:
+        self._catalog.update_step(
+            self.row.id, row.step_id, status=status, error=error, reason=error, ended_at=datetime.now(UTC)
+        )
+
+    def _failed(self, row: StepRow, error: MlpipeError, attempt: Attempt) -> None:
+        """Note a failed try; the last one of a step stops the run, unless the run goes on past failures."""
+        last = attempt.last or is_final(error)
+        columns = {"error": error.message, "try_number": attempt.number}
+        if not last:
+            reason = f"try {attempt.number} failed, to be tried again"
+            self._catalog.update_step(self.row.id, row.step_id, status="not_started", reason=reason, **columns)
+            return
+        now = datetime.now(UTC)
+        self._catalog.update_step(self.row.id, row.step_id, status="failed", ended_at=now, **columns)
+        if not self.row.continue_on_step_failure:
+            self._catalog.request_stop(self.row.id, "failure", f"step '{row.name}' failed")
+
+
+def is_final(error: MlpipeError) -> bool:
+    """Whether another try of the step would end the same way."""
+    return isinstance(error, (UsageError, OutputMissingError, StepStoppedError))
+
+
+def key_of(decision: StepDecision) -> StepKey:
+    """Return what the result of a step that `decision` says to run will answer to.
+
+    Raises:
+        ValueError: if its inputs are not known yet.
+    """
+    if decision.fingerprint is None or decision.derivation is None or decision.components is None:
+        raise ValueError(f"step '{decision.step}' has no key yet: {decision.reason}")
+    return StepKey(
+        fingerprint=decision.fingerprint,
+        derivation=decision.derivation,
+        components=decision.components,
+        reason=decision.reason,
+    )

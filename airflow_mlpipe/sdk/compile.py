@@ -1,0 +1,263 @@
+"""From a pipeline as it was written to its spec. What can be wrong is found here, before anything is stored."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow_mlpipe.errors import ConfigError, ParameterError, PipelineError, UsageError
+from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec, OutputSpec, StepOutputRef
+from airflow_mlpipe.model.digest import Digest, digest_json
+from airflow_mlpipe.model.environment import EnvironmentSpec
+from airflow_mlpipe.model.parameter import ParameterSpec
+from airflow_mlpipe.model.spec import PipelineSpec
+from airflow_mlpipe.model.step import StepSpec
+from airflow_mlpipe.sdk.binding import Binding, Produced
+from airflow_mlpipe.sdk.graph import Draft, draft_of
+from airflow_mlpipe.sdk.parameter import PipelineParameter
+from airflow_mlpipe.sdk.places import Places
+from airflow_mlpipe.sdk.ports import Ports
+from airflow_mlpipe.sdk.steps import PipelineStep
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.sdk.pipeline import Pipeline
+    from airflow_mlpipe.storage.snapshot import Snapshot, SourceScan
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+MAX_NAME = 200
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledPipeline:
+    """A pipeline that is ready to be planned.
+
+    Attributes:
+        spec: its wire form.
+        snapshots: what has to be stored before it can run, each distinct one once. The key is the snapshot's digest,
+            or for a second one with the same files but other ``hash_paths`` a digest of both.
+    """
+
+    spec: PipelineSpec
+    snapshots: dict[Digest, Snapshot]
+
+
+class Problems(Exception):
+    """Everything that is wrong with the steps of a pipeline."""
+
+    def __init__(self, errors: Sequence[UsageError]) -> None:
+        """Hold the errors, in the order of the steps."""
+        self.errors = list(errors)
+        super().__init__(errors)
+
+
+def compile_pipeline(pipeline: Pipeline) -> CompiledPipeline:
+    """Return the spec of `pipeline`. Equal pipelines give equal specs, wherever they lie. Stores nothing.
+
+    Raises:
+        UsageError: the first thing that is wrong.
+    """
+    try:
+        return _compile(pipeline)
+    except Problems as problems:
+        raise problems.errors[0] from None
+
+
+def problems_of(pipeline: Pipeline) -> list[str]:
+    """Return what is wrong with `pipeline`, one line each; empty if nothing is."""
+    try:
+        _compile(pipeline)
+    except Problems as problems:
+        return [error.message for error in problems.errors]
+    except UsageError as error:
+        return [error.message]
+    return []
+
+
+def _compile(pipeline: Pipeline) -> CompiledPipeline:
+    draft = draft_of(pipeline)
+    parameters = _parameters(draft)
+    places = Places(pipeline)
+    code = _Code(pipeline)
+    steps = _each(draft.order, lambda step: _step(draft, step, places, code))
+    spec = PipelineSpec(
+        name=pipeline_name(pipeline, [step.name for step in steps]),
+        description=pipeline.description or "",
+        steps=tuple(steps),
+        parameters=parameters,
+        schedule=pipeline.schedule,
+    )
+    return CompiledPipeline(spec, code.snapshots)
+
+
+def _each(items: Iterable[T], make: Callable[[T], R]) -> list[R]:
+    """Return `make` of every item, or raise everything that went wrong."""
+    made, errors = [], []
+    for item in items:
+        try:
+            made.append(make(item))
+        except UsageError as error:
+            errors.append(error)
+    if errors:
+        raise Problems(errors)
+    return made
+
+
+def pipeline_name(pipeline: Pipeline, steps: Sequence[str]) -> str:
+    """Return the name of the pipeline's DAG: the given one, that of file and variable, or one made of its steps."""
+    name = pipeline.name or pipeline.written_as() or f"pipeline-{digest_json('names', list(steps))[3:15]}"
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name)[:MAX_NAME].strip("_") or "pipeline"
+
+
+def _parameters(draft: Draft) -> tuple[ParameterSpec, ...]:
+    found: dict[str, ParameterSpec] = {}
+    for step in draft.order:
+        held: list[PipelineParameter] = [*draft.ports[step].parameters]
+        held += [value for value in step.runconfig_pipeline_params.values() if isinstance(value, PipelineParameter)]
+        if step.runconfig is not None:
+            held += step.runconfig.parameters()
+        for parameter in held:
+            known = found.setdefault(parameter.name, parameter.spec)
+            # The type counts: 1, 1.0 and True are equal in Python.
+            if (known.type, known.default) != (parameter.spec.type, parameter.spec.default):
+                raise PipelineError(
+                    f"Pipeline parameters with same name {parameter.name} but different default values: "
+                    f"{known.default!r} and {parameter.default_value!r}"
+                )
+    return tuple(found.values())
+
+
+def _step(draft: Draft, step: PipelineStep, places: Places, code: _Code) -> StepSpec:
+    ports = draft.ports[step]
+    snapshot, script = code.of(step)
+    return StepSpec(
+        id=draft.ids[step],
+        name=step.name,
+        kind=step.kind,
+        script=script,
+        arguments=ports.arguments,
+        shell=step.shell,
+        parameters=ports.params,
+        inputs=tuple(_input(draft, step, name, binding, places) for name, binding in ports.inputs.items()),
+        outputs=_outputs(step, ports, places),
+        snapshot=snapshot.digest,
+        code=snapshot.code,
+        environment=_environment(step, places),
+        compute=places.compute(step),
+        allow_reuse=step.allow_reuse,
+        version=step.version,
+        after=tuple(draft.ids[other] for other in draft.after[step]),
+        retries=step.retries,
+        retry_delay_s=step.retry_delay_s,
+        timeout_s=step.timeout_s,
+    )
+
+
+def _input(draft: Draft, step: PipelineStep, name: str, binding: Binding, places: Places) -> InputSpec:
+    read = binding.source
+    source: StepOutputRef | DatasetSpec | DatastorePath
+    if isinstance(read, Produced):
+        producer = draft.producers[read]
+        source = StepOutputRef(step=draft.ids[producer], output=draft.ports[producer].outputs[read])
+    else:
+        source = read
+    for store in binding.stores:
+        places.check(store, step)
+    return InputSpec(
+        name=name,
+        source=source,
+        mode=binding.mode,
+        path_on_compute=binding.path_on_compute,
+        as_dataset=binding.as_dataset,
+        label=binding.label,
+        dataset_id=binding.dataset_id,
+    )
+
+
+def _outputs(step: PipelineStep, ports: Ports, places: Places) -> tuple[OutputSpec, ...]:
+    return tuple(
+        OutputSpec(
+            name=name,
+            kind="dataset" if data.kind == "dataset" else "data",
+            datastore=places.datastore(data, step),
+            destination=data.destination,
+            register_as=data.registration,
+        )
+        for data, name in ports.outputs.items()
+    )
+
+
+def _environment(step: PipelineStep, places: Places) -> EnvironmentSpec:
+    if step.runconfig is None:
+        return EnvironmentSpec()
+    environment = step.runconfig.environment
+    held = [*step.runconfig.parameters(), *step.runconfig_pipeline_params.values()]
+    if environment.by_reference and any(isinstance(value, PipelineParameter) for value in held):
+        raise PipelineError(
+            f"step '{step.name}': environment '{environment.name}' is given by name and version, which does not go "
+            "together with a PipelineParameter in the run configuration; assign the object: "
+            f"runconfig.environment = Environment.get(ws, '{environment.name}', '{environment.version}')"
+        )
+    try:
+        return places.environment(environment)
+    except (ConfigError, ParameterError) as error:
+        raise type(error)(f"step '{step.name}': {error.message}") from None
+
+
+class _Code:
+    """Takes the snapshots of a pipeline's steps: each folder is read once."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        from airflow_mlpipe.storage.snapshot import SnapshotLimits
+
+        self._pipeline = pipeline
+        self._limits = SnapshotLimits.of(pipeline.workspace.settings, os.environ)
+        self._scans: dict[Path, SourceScan] = {}
+        self._taken: dict[tuple[str | None, str | None, tuple[str, ...]], tuple[Snapshot, str | None]] = {}
+        self.snapshots: dict[Digest, Snapshot] = {}
+
+    def of(self, step: PipelineStep) -> tuple[Snapshot, str | None]:
+        """Return the snapshot of a step, and its script as a path inside of it.
+
+        Raises:
+            PipelineError: if folder or script is missing or hidden, or the folder is too large.
+        """
+        key = (step.source_directory, step.script, step.hash_paths)
+        if key not in self._taken:
+            try:
+                self._taken[key] = self._take(step)
+            except PipelineError as error:
+                raise PipelineError(f"step '{step.name}': {error.message}") from None
+        return self._taken[key]
+
+    def _take(self, step: PipelineStep) -> tuple[Snapshot, str | None]:
+        from airflow_mlpipe.storage.snapshot import relative_path, take_snapshot
+
+        source = self._source(step)
+        script = None if step.script is None else relative_path(source, step.script, "script")
+        snapshot = take_snapshot(
+            source,
+            script=script,
+            hash_paths=step.hash_paths,
+            index=self._pipeline.workspace.index,
+            limits=self._limits,
+            scans=self._scans,
+        )
+        known = self.snapshots.setdefault(snapshot.digest, snapshot)
+        if known.code != snapshot.code:
+            self.snapshots[digest_json("snapshot", [snapshot.digest, snapshot.code])] = snapshot
+        return snapshot, script
+
+    def _source(self, step: PipelineStep) -> Path:
+        folder = Path(step.source_directory or self._pipeline.default_source_directory or ".").expanduser()
+        beside = self._pipeline.source_file
+        # v1 means the working directory; a file that is run from elsewhere mostly means its own folder.
+        if not folder.is_absolute() and not folder.exists() and beside and (Path(beside).parent / folder).exists():
+            folder = Path(beside).parent / folder
+        return Path(posixpath.abspath(folder))

@@ -1,0 +1,85 @@
+"""A step of a run laid out again, for a debugger: its directory, arguments, environment and inputs."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from airflow_mlpipe.errors import MissingDataError
+from airflow_mlpipe.execution.contract import RunIdentity, StagedInput, StepJob
+from airflow_mlpipe.execution.stage import discard, stage
+from airflow_mlpipe.model.data import InputSpec, StepOutputRef
+from airflow_mlpipe.reuse.facts import WorkspaceFacts
+from airflow_mlpipe.sdk.submit import facts_of
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.sdk.step_run import StepRun
+
+
+def lay_out(step: StepRun) -> StepJob:
+    """Stage a fresh copy of what the step got in its run. Its outputs go to places of their own.
+
+    What is written there is no result and is never reused. Remove the copy with :func:`clear`.
+
+    Raises:
+        MissingDataError: if an input, or the code, is not there any more.
+    """
+    workspace, run = step.experiment.workspace, step.parent
+    spec = run.spec.step_by_id[step.step_id]
+    # An id of its own: staging under the step's would sweep away its committed outputs.
+    copy_id = f"shell-{uuid.uuid4()}"
+    identity = RunIdentity(
+        run_id=run.id,
+        step_run_id=copy_id,
+        experiment=step.experiment.name,
+        pipeline=run.name,
+        workspace=workspace.dir,
+        parameters=run.parameters,
+    )
+    facts = facts_of(workspace)
+    inputs = {port.name: _input(step, port, facts) for port in spec.inputs}
+    passed = workspace.settings.get("pass_environment", ())
+    return stage(
+        spec,
+        identity,
+        inputs,
+        store=workspace.store,
+        default=workspace.default_store,
+        work=workspace.dir / "work" / copy_id / "1",
+        passed=passed,
+    )
+
+
+def clear(step: StepRun, job: StepJob) -> None:
+    """Remove a copy, and what was written to the places of its outputs."""
+    from airflow_mlpipe.storage.outputs import sweep_attempt
+
+    discard(job)
+    for name in {port.datastore for port in job.step.outputs}:
+        sweep_attempt(job.context.step_run_id, step.experiment.workspace.store(name))
+
+
+@contextmanager
+def laid_out(step: StepRun) -> Iterator[StepJob]:
+    """Give a fresh copy of what the step got, and remove it afterwards; see :func:`lay_out`."""
+    job = lay_out(step)
+    try:
+        yield job
+    finally:
+        clear(step, job)
+
+
+def _input(step: StepRun, port: InputSpec, facts: WorkspaceFacts) -> StagedInput:
+    if not isinstance(port.source, StepOutputRef):
+        return StagedInput(facts.content(port.source))
+    producer = step.parent.step(port.source.step)
+    outputs = producer.get_outputs()
+    if port.source.output not in outputs:
+        raise MissingDataError(
+            f"step '{step.name}' has no input '{port.name}' in run {step.pipeline_run_id}: step '{producer.name}' is "
+            f"{producer.status}"
+        )
+    record = outputs[port.source.output].get_port_data_reference().record
+    return StagedInput(record.digest, record)

@@ -1,0 +1,27 @@
+"""What a step looks up by name in the workspace: part of what its result depends on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from airflow_mlpipe.model.digest import Digest
+
+
+def record(
+    kind: Literal["dataset", "model"], name: str, version: str | int | None, resolved: str | int, digest: Digest
+) -> None:
+    """Note that this process looked up an object by name. Does nothing outside a step.
+
+    Args:
+        kind: what was looked up.
+        name: the name asked for.
+        version: the version asked for; None or ``latest`` for the newest.
+        resolved: the version that was found.
+        digest: identity of what was found.
+    """
+    from airflow_mlpipe.sdk.step_context import events_of_this_process
+
+    events = events_of_this_process()
+    if events is not None:
+        asked = None if version is None or version == "latest" else str(version)
+        events.observed(kind, name, asked, str(resolved), digest)

@@ -1,0 +1,79 @@
+"""Columns made of parts of a file's path: v1's ``partition_format``."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from airflow_mlpipe.errors import ParameterError
+
+_FIELD = re.compile(r"\{([A-Za-z_]\w*)(?::([^{}]+))?\}")
+_DATE_PARTS = {"yyyy": ("%Y", r"\d{4}"), "MM": ("%m", r"\d{2}"), "dd": ("%d", r"\d{2}")} | {
+    "HH": ("%H", r"\d{2}"),
+    "mm": ("%M", r"\d{2}"),
+    "ss": ("%S", r"\d{2}"),
+}
+
+
+class PartitionFormat:
+    """A format such as ``{region}/{day:yyyy/MM/dd}/data.csv``, matched against the end of a path."""
+
+    def __init__(self, text: str) -> None:
+        """Parse a format.
+
+        Args:
+            text: ``{name}`` for a part of the path as text, ``{name:yyyy/MM/dd/HH/mm/ss}`` for a date.
+
+        Raises:
+            ParameterError: if it has no field, or one twice.
+        """
+        self.text = text
+        self.dates: dict[str, str] = {}
+        names = [match[1] for match in _FIELD.finditer(text)] if isinstance(text, str) else []
+        if not names or len(set(names)) < len(names):
+            raise ParameterError(
+                f"partition_format {text!r} is not allowed; use each field once, e.g. "
+                "'{region}/{day:yyyy/MM/dd}/data.csv'"
+            )
+        pattern, at = "", 0
+        for match in _FIELD.finditer(text):
+            pattern += _literal(text[at : match.start()]) + f"(?P<{match[1]}>{self._field(match[1], match[2])})"
+            at = match.end()
+        self._regex = re.compile("(?:.*/)?" + (pattern + _literal(text[at:])).lstrip("/"))
+
+    def values(self, path: str) -> dict[str, str | datetime]:
+        """Return the columns of a file.
+
+        Args:
+            path: relative to its datastore.
+
+        Raises:
+            ParameterError: if the path does not fit, or names a date that does not exist.
+        """
+        match = self._regex.fullmatch(path)
+        try:
+            found = match.groupdict() if match else {}
+            values = {
+                name: datetime.strptime(value, self.dates[name]) if name in self.dates else value
+                for name, value in found.items()
+            }
+        except ValueError:
+            values = {}
+        if not values:
+            raise ParameterError(f"file '{path}' does not fit partition_format '{self.text}'")
+        return values
+
+    def _field(self, name: str, date_format: str | None) -> str:
+        if date_format is None:
+            return "[^/]+"
+        pattern = code = ""
+        for piece in re.split(r"(yyyy|MM|dd|HH|mm|ss)", date_format):
+            part_code, part_pattern = _DATE_PARTS.get(piece, (piece.replace("%", "%%"), re.escape(piece)))
+            code, pattern = code + part_code, pattern + part_pattern
+        self.dates[name] = code
+        return pattern
+
+
+def _literal(text: str) -> str:
+    # v1's formats may hold wildcards, as its paths do.
+    return re.escape(text).replace(r"\*", "[^/]*")

@@ -1,0 +1,121 @@
+"""What a pipeline's steps name in its workspace - datastores, compute targets, environments - looked up once."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from airflow_mlpipe.errors import ConfigError, PipelineError
+from airflow_mlpipe.model.environment import EnvironmentSpec
+from airflow_mlpipe.sdk.binding import Produced
+from airflow_mlpipe.sdk.compute import LOCAL, ComputeTarget, unknown_compute
+from airflow_mlpipe.sdk.datastore import Datastore
+from airflow_mlpipe.sdk.environment import Environment
+from airflow_mlpipe.sdk.names import UnknownNameError, listed
+from airflow_mlpipe.sdk.steps import PipelineStep
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.catalog.rows import DatastoreRow
+    from airflow_mlpipe.sdk.pipeline import Pipeline
+
+
+class Places:
+    """Looks up for one compilation. Each kind of thing costs one query however many steps there are."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        """Look up in the workspace of `pipeline`."""
+        self._workspace = pipeline.workspace
+        self._default = pipeline.default_datastore
+        # Kept with the object: an id of an object that is gone may come again.
+        self._environments: dict[int, tuple[Environment, EnvironmentSpec]] = {}
+
+    def datastore(self, data: Produced, step: PipelineStep) -> str:
+        """Return the name of the datastore that keeps an output.
+
+        Raises:
+            ConfigError: if it is not registered, or in another workspace.
+        """
+        given = data.store if data.store is not None else self._default
+        if given is None:
+            return self._default_name
+        return self.check(given, step)
+
+    def check(self, store: Datastore | str, step: PipelineStep) -> str:
+        """Return the name of a datastore of this workspace.
+
+        Raises:
+            ConfigError: if it is not registered, or in another workspace.
+        """
+        if isinstance(store, Datastore):
+            if store.workspace != self._workspace:
+                raise ConfigError(
+                    f"step '{step.name}': datastore '{store.name}' belongs to workspace '{store.workspace.name}' in "
+                    f"'{store.workspace.dir}', the pipeline to '{self._workspace.name}' in '{self._workspace.dir}'; "
+                    "use one workspace"
+                )
+            store = store.name
+        if store not in self._datastores:
+            raise UnknownNameError(
+                f"step '{step.name}': workspace '{self._workspace.name}' has no datastore '{store}'; it has: "
+                f"{listed(self._datastores)}; use one of them, or leave it out: ws.get_default_datastore()"
+            )
+        return store
+
+    def compute(self, step: PipelineStep) -> str | None:
+        """Return the name of a step's compute target, or None for this machine.
+
+        Raises:
+            ConfigError: if there is no such target.
+            PipelineError: if it is not a target.
+        """
+        given = step.compute_target
+        if given is None and step.runconfig is not None:
+            given = step.runconfig.target
+        if given is None or given == LOCAL:
+            return None
+        if not isinstance(given, (str, ComputeTarget)):
+            raise PipelineError(
+                f"step '{step.name}': compute_target {given!r} is a {type(given).__name__}; "
+                "give a ComputeTarget or a name"
+            )
+        name = given if isinstance(given, str) else given.name
+        if isinstance(given, ComputeTarget) and given.workspace != self._workspace:
+            raise ConfigError(
+                f"step '{step.name}': compute target '{name}' belongs to workspace '{given.workspace.name}', the "
+                f"pipeline to '{self._workspace.name}'; use one workspace"
+            )
+        if name not in self._computes:
+            error = unknown_compute(self._workspace, name)
+            raise type(error)(f"step '{step.name}': {error.message}")
+        return name
+
+    def environment(self, environment: Environment) -> EnvironmentSpec:
+        """Return what a step that asks for this environment gets.
+
+        Raises:
+            ConfigError: if it refers to one that is not registered.
+            ParameterError: if one of its values is not allowed.
+        """
+        known = self._environments.get(id(environment))
+        if known is None:
+            known = self._environments[id(environment)] = (environment, environment.resolve(self._workspace))
+        return known[1]
+
+    @cached_property
+    def _stores(self) -> list[DatastoreRow]:
+        return self._workspace.catalog.list_datastores()
+
+    @cached_property
+    def _datastores(self) -> frozenset[str]:
+        return frozenset(row.name for row in self._stores)
+
+    @cached_property
+    def _default_name(self) -> str:
+        for row in self._stores:
+            if row.is_default:
+                return row.name
+        return self._workspace.get_default_datastore().name
+
+    @cached_property
+    def _computes(self) -> frozenset[str]:
+        return frozenset(spec.name for spec in self._workspace.catalog.list_computes())

@@ -1,0 +1,88 @@
+"""What a step runs on: target and environment together, v1's RunConfiguration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from airflow_mlpipe.sdk.compute import LOCAL, ComputeTarget
+from airflow_mlpipe.sdk.conda import CondaDependencies
+from airflow_mlpipe.sdk.environment import DockerSection, Environment
+from airflow_mlpipe.sdk.parameter import PipelineParameter
+
+
+class RunConfiguration:
+    """Target and environment of a step.
+
+    Attributes:
+        target: a compute target, by object or name; ``local`` is this machine.
+        environment: the software.
+        command: of a CommandStep that has none of its own.
+        script: recorded.
+        arguments: recorded.
+        framework: recorded.
+        communicator: recorded.
+        node_count: recorded.
+    """
+
+    def __init__(
+        self,
+        script: str | None = None,
+        arguments: Sequence[Any] | None = None,
+        framework: str | None = None,
+        communicator: str | None = None,
+        conda_dependencies: CondaDependencies | None = None,
+        _history_enabled: bool | None = None,
+        _path: str | None = None,
+        _name: str | None = None,
+        command: str | Sequence[Any] | None = None,
+    ) -> None:
+        """Make a configuration for this machine and the current interpreter.
+
+        Args:
+            script: recorded.
+            arguments: recorded.
+            framework: recorded.
+            communicator: recorded.
+            conda_dependencies: packages of the environment.
+            _history_enabled: accepted as in v1, not used.
+            _path: accepted as in v1, not used.
+            _name: accepted as in v1, not used.
+            command: of a CommandStep that has none of its own.
+        """
+        self.script = script
+        self.arguments = list(arguments or [])
+        self.framework = framework or "Python"
+        self.communicator = communicator or "None"
+        self.command = command
+        self.target: str | ComputeTarget = LOCAL
+        self.node_count: int | PipelineParameter = 1
+        self.environment = Environment("current")
+        if conda_dependencies is not None:
+            self.environment.python.conda_dependencies = conda_dependencies
+
+    @property
+    def docker(self) -> DockerSection:
+        """The environment's image; v1 had it in both places."""
+        return self.environment.docker
+
+    @docker.setter
+    def docker(self, value: DockerSection) -> None:
+        self.environment.docker = value
+
+    @property
+    def environment_variables(self) -> dict[str, str]:
+        """The environment's variables; v1 had them in both places."""
+        return self.environment.environment_variables
+
+    @environment_variables.setter
+    def environment_variables(self, value: dict[str, str]) -> None:
+        self.environment.environment_variables = value
+
+    def parameters(self) -> list[PipelineParameter]:
+        """Return the pipeline parameters it holds."""
+        held = [*vars(self).values(), *self.arguments, *self.environment.environment_variables.values()]
+        return [value for value in held if isinstance(value, PipelineParameter)]
+
+    def __repr__(self) -> str:
+        return f"RunConfiguration(target={self.target!r}, environment={self.environment!r})"

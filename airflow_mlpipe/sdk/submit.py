@@ -1,0 +1,239 @@
+"""From a pipeline to a run: compile, bind, plan, store, start - or start nothing, where everything is known."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlpipe.catalog.part import utc_now
+from airflow_mlpipe.catalog.rows import RunRow, StepRow
+from airflow_mlpipe.reuse.facts import WorkspaceFacts
+from airflow_mlpipe.reuse.plan import Planner, RunPlan, StepDecision
+from airflow_mlpipe.sdk.git import git_properties
+from airflow_mlpipe.sdk.metrics import merge
+from airflow_mlpipe.sdk.pipeline_run import PipelineRun
+from airflow_mlpipe.sdk.run_plan import PlannedRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from airflow_mlpipe.model.digest import Digest, JsonValue
+    from airflow_mlpipe.model.result import StepResult
+    from airflow_mlpipe.model.step import StepSpec
+    from airflow_mlpipe.sdk.compile import CompiledPipeline
+    from airflow_mlpipe.sdk.experiment import Experiment
+    from airflow_mlpipe.sdk.pipeline import Pipeline
+    from airflow_mlpipe.sdk.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitOptions:
+    """What is said of one submit.
+
+    Attributes:
+        parameters: values of pipeline parameters by name.
+        regenerate: compute everything again.
+        continue_on_step_failure: go on with what does not depend on a failed step.
+        tags: of the run.
+        parent_run_id: the run that asked for this one, or None.
+        source: file the pipeline was written in, for people; empty for what the pipeline itself says.
+    """
+
+    parameters: dict[str, Any] = field(default_factory=dict)
+    regenerate: bool = False
+    continue_on_step_failure: bool = False
+    tags: dict[str, str] = field(default_factory=dict)
+    parent_run_id: str | None = None
+    source: str = ""
+
+
+def submit(experiment: Experiment, pipeline: Pipeline, options: SubmitOptions) -> PipelineRun:
+    """Run a pipeline and return its run, which may have ended already: then everything was reused.
+
+    Raises:
+        UsageError: if the pipeline, a step or a parameter is not right; nothing is stored then.
+        MissingDataError: if data that a step reads does not exist.
+    """
+    from airflow_mlpipe.sdk.compile import compile_pipeline
+
+    workspace = experiment.workspace
+    source = options.source or pipeline.source_file or ""
+    git = _GitReader(Path(source).parent if source else Path.cwd())
+    compiled = compile_pipeline(pipeline)
+    spec = compiled.spec
+    parameters = spec.bind(options.parameters)
+    plan = _planner(workspace, compiled, parameters, options).plan()
+    # Before anything is stored: an engine that cannot be loaded must not leave a run behind.
+    engine = None if plan.all_reused else workspace.engine
+    _store(workspace, compiled)
+    now = utc_now()
+    run = RunRow(
+        id=str(uuid.uuid4()),
+        experiment=experiment.name,
+        pipeline=spec.name,
+        spec_digest=spec.digest,
+        status="Completed" if engine is None else "Queued",
+        engine="none" if engine is None else engine.name,
+        created_at=now,
+        started_at=now if engine is None else None,
+        ended_at=now if engine is None else None,
+        parameters=dict(parameters),
+        regenerate=options.regenerate,
+        continue_on_step_failure=options.continue_on_step_failure,
+        tags=options.tags,
+        properties=_properties(options, git.facts()),
+        user=current_user(),
+        source=source,
+    )
+    steps = [
+        _row(run, position, spec.step_by_id[decision.step].name, decision, ended_at=run.ended_at)
+        for position, decision in enumerate(plan.decisions)
+    ]
+    if engine is None:
+        # Before the run: a run that is seen as completed has what its steps wrote to it.
+        _apply_parent_writes(workspace, run.id, plan)
+    workspace.catalog.start_run(run, steps)
+    if engine is not None:
+        engine.submit(run.id)
+    return PipelineRun(experiment, run.id, _row=run)
+
+
+def plan_only(experiment: Experiment, pipeline: Pipeline, options: SubmitOptions) -> PlannedRun:
+    """Return what :func:`submit` would do. Nothing is stored or started.
+
+    Raises:
+        UsageError: if the pipeline, a step or a parameter is not right.
+        MissingDataError: if data that a step reads does not exist.
+    """
+    from airflow_mlpipe.sdk.compile import compile_pipeline
+
+    compiled = compile_pipeline(pipeline)
+    parameters = compiled.spec.bind(options.parameters)
+    plan = _planner(experiment.workspace, compiled, parameters, options, dry=True).plan()
+    return PlannedRun.of(compiled.spec, dict(parameters), plan)
+
+
+def current_user() -> str:
+    """Return the name of the user this process runs as, or an empty text if the system has none for it."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+class _DryFacts(WorkspaceFacts):
+    """Facts for a plan that must leave no trace."""
+
+    def doubt(self, result: StepResult, reason: str) -> None:
+        """Leave the result as it is."""
+
+
+class _GitReader:
+    """Asks git while the pipeline is compiled and planned."""
+
+    def __init__(self, folder: Path) -> None:
+        self._facts: dict[str, str] = {}
+        self._thread = threading.Thread(target=self._read, args=(folder,), daemon=True)
+        self._thread.start()
+
+    def facts(self) -> dict[str, str]:
+        self._thread.join()
+        return self._facts
+
+    def _read(self, folder: Path) -> None:
+        self._facts = git_properties(folder)
+
+
+def facts_of(
+    workspace: Workspace,
+    environment: Callable[[StepSpec], Mapping[str, JsonValue]] = lambda step: {},
+    *,
+    dry: bool = False,
+) -> WorkspaceFacts:
+    """Return what a planner may ask of a workspace.
+
+    Args:
+        workspace: the workspace.
+        environment: tells the identity of a step's software.
+        dry: whether asking must leave no trace.
+    """
+    kind = _DryFacts if dry else WorkspaceFacts
+    return kind(workspace.catalog, workspace.store, workspace.default_store, workspace.index, environment)
+
+
+def _environments(workspace: Workspace, compiled: CompiledPipeline) -> Callable[[StepSpec], Mapping[str, JsonValue]]:
+    """Return what tells the identity of a step's software; each different one is found out once."""
+    from airflow_mlpipe.execution.environments import describe_environment
+    from airflow_mlpipe.execution.step_environments import CACHE
+    from airflow_mlpipe.storage.snapshot import python_imports
+
+    known: dict[tuple[str, frozenset[str]], Mapping[str, JsonValue]] = {}
+    imports: dict[Digest | None, frozenset[str]] = {None: frozenset()}
+
+    def describe(step: StepSpec) -> Mapping[str, JsonValue]:
+        if step.snapshot is not None and step.snapshot not in imports:
+            imports[step.snapshot] = python_imports(compiled.snapshots[step.snapshot], workspace.index)
+        key = (step.environment.model_dump_json(), imports[step.snapshot])
+        if key not in known:
+            known[key] = describe_environment(step.environment, key[1], workspace.dir / CACHE)
+        return known[key]
+
+    return describe
+
+
+def _planner(
+    workspace: Workspace,
+    compiled: CompiledPipeline,
+    parameters: Mapping[str, JsonValue],
+    options: SubmitOptions,
+    *,
+    dry: bool = False,
+) -> Planner:
+    facts = facts_of(workspace, _environments(workspace, compiled), dry=dry)
+    return Planner(compiled.spec, parameters, facts, regenerate=options.regenerate)
+
+
+def _store(workspace: Workspace, compiled: CompiledPipeline) -> None:
+    from airflow_mlpipe.storage.snapshot import store_snapshot
+
+    for snapshot in compiled.snapshots.values():
+        store_snapshot(snapshot, workspace.default_store)
+    workspace.catalog.put_spec(compiled.spec.digest, compiled.spec.to_json())
+
+
+def _row(run: RunRow, position: int, name: str, decision: StepDecision, *, ended_at: datetime | None) -> StepRow:
+    """Return the first row of a step. Unless the whole run is over, the engine plans again and has the last word."""
+    row = StepRow(
+        run_id=run.id,
+        step_id=decision.step,
+        step_run_id=str(uuid.uuid4()),
+        name=name,
+        position=position,
+        decision=decision.decision,
+        reason=decision.reason,
+        fingerprint=decision.fingerprint,
+        derivation=decision.derivation,
+        components=None if decision.components is None else dict(decision.components),
+    )
+    if ended_at is not None and decision.result is not None:
+        row.status, row.ended_at = "reused", ended_at
+        row.result_id, row.reused_from = decision.result.id, decision.result.run_id
+        row.saved_s = decision.result.duration_s
+    return row
+
+
+def _apply_parent_writes(workspace: Workspace, run_id: str, plan: RunPlan) -> None:
+    parts = [decision.result.parent_written for decision in plan.decisions if decision.result is not None]
+    workspace.catalog.add_written(run_id, merge(parts))
+
+
+def _properties(options: SubmitOptions, git: dict[str, str]) -> dict[str, str]:
+    if options.parent_run_id is None:
+        return git
+    return {**git, "azureml.pipelineparentrunid": options.parent_run_id}

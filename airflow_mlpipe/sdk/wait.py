@@ -1,0 +1,203 @@
+"""Waiting for a run: what changes, what is printed, and how a failure is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES, FINAL_STEP_STATUSES, StepRow
+from airflow_mlpipe.errors import StepFailedError
+from airflow_mlpipe.reuse.explain import duration_text
+from airflow_mlpipe.sdk.run_plan import counted
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.sdk.pipeline_run import PipelineRun
+    from airflow_mlpipe.sdk.step_run import StepRun
+
+POLL_S = 0.075
+"""Seconds between two looks at the catalog."""
+
+ALIVE_S = 1.0
+"""Seconds between two looks at whether the engine is there."""
+
+LAST_LINES = 15
+"""How many lines of a failed step's output are shown."""
+
+
+class RunFailedError(StepFailedError):
+    """A run failed.
+
+    Attributes:
+        run_id: the run.
+        step: name of the step that failed first; empty if no step is to blame.
+        exit_code: its exit code, negative for a signal; 0 where it did not end by itself.
+        log_path: file with its output, or None if it never started.
+        last_lines: the last lines it printed.
+    """
+
+    def __init__(self, run_id: str, step: StepRun | None, error: str) -> None:
+        """Describe the failure of `run_id` through `step`, or through `error` where no step is to blame."""
+        self.run_id = run_id
+        self._error = error
+        log = step.log_path() if step is not None else None
+        super().__init__(
+            step.name if step is not None else "",
+            (step.exit_code or 0) if step is not None else 0,
+            log,
+            last_lines(log) if log is not None else (),
+        )
+
+    def _text(self) -> str:
+        head = f"run {self.run_id} failed: {self._error}"
+        if self.log_path is not None and str(self.log_path) not in head:
+            head += f"; its log: {self.log_path}"
+        return "\n".join([head, *(f"    {line}" for line in self.last_lines)])
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that happened to a run.
+
+    Attributes:
+        status: the run's status word now.
+        step: the step that has another status now, or None if it is the run that has.
+    """
+
+    status: str
+    step: StepRow | None = None
+
+
+def watch(run: PipelineRun, *, timeout_s: float | None = None, poll_s: float = POLL_S) -> Iterator[Change]:
+    """Yield what happens to a run until it has ended, what happened so far included.
+
+    An engine that died is noticed: its run is marked as failed.
+
+    Args:
+        run: the run.
+        timeout_s: seconds after which to stop watching.
+        poll_s: seconds between two looks.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    look_at_engine = time.monotonic() + ALIVE_S
+    status = ""
+    steps: dict[str, str] = {}
+    while True:
+        # The run first: when it has ended, its steps have, so that reading them afterwards misses nothing.
+        now = run.status
+        if now != status:
+            status = now
+            yield Change(status)
+        for row in run.step_rows():
+            if row.status != steps.get(row.step_id, "not_started"):
+                steps[row.step_id] = row.status
+                yield Change(status, row)
+        if status in FINAL_RUN_STATUSES:
+            return
+        moment = time.monotonic()
+        if deadline is not None and moment >= deadline:
+            return
+        if moment >= look_at_engine:
+            look_at_engine = moment + ALIVE_S
+            _close_if_dead(run)
+        time.sleep(poll_s)
+
+
+def wait_for_run(run: PipelineRun, *, show_output: bool, timeout_s: float | None, raise_on_error: bool) -> str:
+    """Do what :meth:`PipelineRun.wait_for_completion` says."""
+    say = print if show_output else _silent
+    say(f"PipelineRunId: {run.id}")
+    say(f"Link to the run: {run.get_portal_url()}")
+    for change in watch(run, timeout_s=timeout_s):
+        if change.step is None:
+            say(f"PipelineRun Status: {change.status}")
+        elif change.step.status in FINAL_STEP_STATUSES or change.step.status == "running":
+            say(step_line(change.step))
+            if change.step.status == "failed":
+                say("\n".join(f"    {line}" for line in last_lines(run.step(change.step.step_id).log_path())))
+    if run.status not in FINAL_RUN_STATUSES:
+        say(f"Timed out after {timeout_s:g} s; the run goes on")
+        return run.get_status()
+    say(summary_line(run.step_rows()))
+    say(f"PipelineRun Execution Summary: {run.status}" + (f" ({run.error})" if run.error else ""))
+    if run.status == "Failed" and raise_on_error:
+        raise failure_of(run)
+    return run.get_status()
+
+
+def wait_for_step(step: StepRun, *, show_output: bool, timeout_s: float | None, raise_on_error: bool) -> str:
+    """Do what :meth:`StepRun.wait_for_completion` says."""
+    say = print if show_output else _silent
+    say(f"StepRunId: {step.id}")
+    for _ in watch(step.parent, timeout_s=timeout_s):
+        if step.record.status in FINAL_STEP_STATUSES:
+            break
+    say(step_line(step.record))
+    if step.status == "Failed":
+        say("\n".join(f"    {line}" for line in last_lines(step.log_path())))
+        if raise_on_error:
+            raise RunFailedError(step.pipeline_run_id, step, step.error or f"step '{step.name}' failed")
+    return step.get_status()
+
+
+def failure_of(run: PipelineRun) -> RunFailedError:
+    """Return the error that tells why `run` failed: the step that failed first, if there is one."""
+    failed = [step for step in run.get_steps() if step.record.status == "failed"]
+    first = min(failed, key=lambda step: (step.record.ended_at is None, step.record.ended_at), default=None)
+    if first is not None:
+        error = (first.error or f"step '{first.name}' failed").splitlines()[0]
+        return RunFailedError(run.id, first, error)
+    error = run.error or "no step is to blame"
+    hint = "" if run.engine == "none" else f"; see {run.experiment.workspace.engine.log_hint(run.id)}"
+    return RunFailedError(run.id, None, error + hint)
+
+
+def last_lines(path: Path | None) -> tuple[str, ...]:
+    """Return the last lines of a log as plain text; none for None."""
+    if path is None or not path.is_file():
+        return ()
+    from airflow_mlpipe.execution.report import tail
+
+    return tuple(tail(path)[-LAST_LINES:])
+
+
+def step_line(row: StepRow) -> str:
+    """Return v1's line about a step, with its status and reason."""
+    words = f"StepRunId: {row.step_run_id} [{row.name}] {row.status}"
+    if row.status == "completed" and row.started_at is not None and row.ended_at is not None:
+        words += f" in {duration_text((row.ended_at - row.started_at).total_seconds())}"
+    told = row.error if row.status == "failed" else row.reason
+    return f"{words}: {told.splitlines()[0]}" if told else words
+
+
+def summary_line(rows: list[StepRow]) -> str:
+    """Return one line about all steps, e.g. ``5 steps: 3 reused (saved 41 s), 2 ran``."""
+    words = {"completed": "ran", "failed": "failed", "canceled": "canceled", "running": "running", "not_run": "not run"}
+    parts = []
+    reused = [row for row in rows if row.status == "reused"]
+    if reused:
+        parts.append(f"{len(reused)} reused (saved {duration_text(sum(row.saved_s or 0.0 for row in reused))})")
+    for status, word in (*words.items(), ("not_started", "waiting")):
+        count = sum(row.status == status for row in rows)
+        if count:
+            parts.append(f"{count} {word}")
+    return f"{counted(rows, 'step')}: {', '.join(parts)}"
+
+
+def _close_if_dead(run: PipelineRun) -> None:
+    """Mark a run that nobody carries on as failed."""
+    engine = run.experiment.workspace.engine
+    if engine.is_alive(run.id) or run.status in FINAL_RUN_STATUSES:
+        return
+    # An engine that knows how to close its own dead runs does so; what is still open then is closed here.
+    reap: Callable[[], None] | None = getattr(engine, "reap", None)
+    if reap is not None:
+        reap()
+    if run.status not in FINAL_RUN_STATUSES and not engine.is_alive(run.id):
+        run.close_as_dead(f"engine '{engine.name}' died; {engine.log_hint(run.id)}")
+
+
+def _silent(text: str) -> None:
+    return None

@@ -1,0 +1,452 @@
+"""The workspace: where pipelines run, and what they read, write and leave behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlpipe.errors import ConfigError, NotFoundError, ParameterError
+from airflow_mlpipe.sdk import registry
+from airflow_mlpipe.sdk.names import NamedView
+from airflow_mlpipe.sdk.workspace_config import (
+    FILE,
+    FOLDER,
+    V1_FOLDER,
+    WorkspaceConfig,
+    candidates,
+    find_config,
+    is_own,
+    read_config,
+    write_config,
+)
+from airflow_mlpipe.sdk.workspace_folder import catalog_url, make_workspace, open_or_make
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.catalog.catalog import Catalog
+    from airflow_mlpipe.sdk.compute import ComputeTarget
+    from airflow_mlpipe.sdk.dataset import AbstractDataset
+    from airflow_mlpipe.sdk.datastore import Datastore
+    from airflow_mlpipe.sdk.engine import Engine
+    from airflow_mlpipe.sdk.environment import Environment
+    from airflow_mlpipe.sdk.experiment import Experiment
+    from airflow_mlpipe.sdk.model import Model
+    from airflow_mlpipe.sdk.run import Run
+    from airflow_mlpipe.storage.datastore import LocalStore
+    from airflow_mlpipe.storage.stat_index import StatIndex
+
+MAX_NAME = 255
+
+
+class Workspace:
+    """A workspace: datastores, datasets, compute targets, environments, experiments, models and their runs.
+
+    Get one with :meth:`from_config` or :meth:`get`; make one with :meth:`create` or ``mlpipe init``. Opening it reads
+    one small file; catalog and datastores are opened when they are needed.
+    """
+
+    def __init__(
+        self,
+        subscription_id: str | None = None,
+        resource_group: str | None = None,
+        workspace_name: str | None = None,
+        auth: object = None,
+        **kwargs: Any,
+    ) -> None:
+        """Open an existing workspace by name, as v1's constructor does.
+
+        Args:
+            subscription_id: only a workspace with this one, if it is given and the workspace has one.
+            resource_group: likewise.
+            workspace_name: its name.
+            auth: accepted as in v1, not used.
+            **kwargs: accepted as in v1, not used.
+
+        Raises:
+            ParameterError: without a name.
+            ConfigError: if there is no such workspace on this machine, or more than one.
+        """
+        if not workspace_name:
+            raise ParameterError("Workspace() needs workspace_name=; Workspace.from_config() finds that of this folder")
+        self._bind(*_find(workspace_name, subscription_id, resource_group))
+
+    @classmethod
+    def from_config(
+        cls, path: str | os.PathLike[str] | None = None, auth: object = None, _logger: object = None, **kwargs: Any
+    ) -> Workspace:
+        """Open the workspace that serves a folder.
+
+        Looks in the folder and those above it for ``.mlpipe/config.json``, ``.azureml/config.json`` and
+        ``config.json``. A file of v1's, with its three keys only, stands for the embedded workspace beside it, which
+        is made, with a note on stderr, if there is none. Inside a step it is the workspace of the run.
+
+        Args:
+            path: a configuration file, or the folder to start from; by default what the environment variable
+                ``MLPIPE_WORKSPACE`` names, else the working directory.
+            auth: accepted as in v1, not used.
+            _logger: accepted as in v1, not used.
+            **kwargs: accepted as in v1, not used.
+
+        Raises:
+            ConfigError: if there is no configuration, or it is malformed.
+        """
+        own = _workspace_of_this_step()
+        if own is not None and path is None:
+            return cls._of(own.parent, read_config(own))
+        found, config = find_config(None if path is None else Path(path))
+        if own is not None and not is_own(found):
+            return cls._of(own.parent, read_config(own))
+        return cls._of(*open_or_make(found, config))
+
+    @classmethod
+    def get(
+        cls,
+        name: str,
+        auth: object = None,
+        subscription_id: str | None = None,
+        resource_group: str | None = None,
+        **kwargs: Any,
+    ) -> Workspace:
+        """Open an existing workspace by name: one made by this user on this machine, or that of this folder.
+
+        Args:
+            name: its name.
+            auth: accepted as in v1, not used.
+            subscription_id: only a workspace with this one, if it is given and the workspace has one.
+            resource_group: likewise.
+            **kwargs: accepted as in v1, not used.
+
+        Raises:
+            ConfigError: if there is none, or more than one; the message names the folders.
+        """
+        return cls._of(*_find(name, subscription_id, resource_group))
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        auth: object = None,
+        subscription_id: str | None = None,
+        resource_group: str | None = None,
+        location: str | None = None,
+        create_resource_group: bool = True,
+        sku: str = "basic",
+        friendly_name: str | None = None,
+        exist_ok: bool = False,
+        show_output: bool = True,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        **kwargs: Any,
+    ) -> Workspace:
+        """Make an embedded workspace.
+
+        Args:
+            name: its name, up to 255 printable characters.
+            auth: accepted as in v1, not used.
+            subscription_id: recorded.
+            resource_group: recorded.
+            location: recorded.
+            create_resource_group: accepted as in v1, not used.
+            sku: accepted as in v1, not used.
+            friendly_name: accepted as in v1, not used.
+            exist_ok: whether to open the workspace of that name if it exists already.
+            show_output: accepted as in v1, not used.
+            path: the folder in which ``.mlpipe`` is made; by default the working directory.
+            **kwargs: accepted as in v1, not used.
+
+        Raises:
+            ParameterError: if the name is not allowed.
+            ConfigError: if the folder has a workspace already - with `exist_ok`, one of another name.
+        """
+        if not isinstance(name, str) or not name.strip() or len(name) > MAX_NAME or not name.isprintable():
+            raise ParameterError(f"workspace name {name!r} is not allowed; use 1 to {MAX_NAME} printable characters")
+        folder = Path(path or Path.cwd()).expanduser().resolve() / FOLDER
+        wanted = WorkspaceConfig(
+            workspace_name=name,
+            subscription_id=subscription_id or "",
+            resource_group=resource_group or "",
+            location=location or "",
+        )
+        if not (folder / FILE).is_file():
+            if exist_ok and path is None and (known := _matching(name, subscription_id, resource_group)):
+                return cls._of(*known[0]) if len(known) == 1 else cls.get(name, None, subscription_id, resource_group)
+            return cls._of(folder, make_workspace(folder, wanted))
+        there = read_config(folder / FILE)
+        if not exist_ok or there.workspace_name != name:
+            raise ConfigError(
+                f"folder '{folder.parent}' has the workspace '{there.workspace_name}' already; open it with "
+                "Workspace.from_config(), or give another path="
+                + ("" if exist_ok else "; exist_ok=True opens one of the same name")
+            )
+        return cls._of(folder, there)
+
+    @classmethod
+    def _of(cls, folder: Path, config: WorkspaceConfig) -> Workspace:
+        workspace = cls.__new__(cls)
+        workspace._bind(folder, config)
+        return workspace
+
+    def _bind(self, folder: Path, config: WorkspaceConfig) -> None:
+        self._config = config
+        self._stores: dict[str, LocalStore] = {}
+        self.dir: Path = folder
+        """The workspace's own folder, ``.mlpipe``."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._config.workspace_name
+
+    @property
+    def id(self) -> str:
+        """A UUID."""
+        return self._config.id
+
+    @property
+    def subscription_id(self) -> str:
+        """What was given when it was made; v1's users print it."""
+        return self._config.subscription_id
+
+    @property
+    def resource_group(self) -> str:
+        """What was given when it was made; v1's users print it."""
+        return self._config.resource_group
+
+    @property
+    def location(self) -> str:
+        """What was given when it was made; v1's users print it."""
+        return self._config.location
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Options of its configuration file by name."""
+        return self._config.settings
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The record of what happened."""
+        from airflow_mlpipe.catalog.catalog import Catalog
+
+        return Catalog.open(catalog_url(self.dir, self._config))
+
+    @cached_property
+    def index(self) -> StatIndex:
+        """What is known of files by their stat."""
+        from airflow_mlpipe.storage.stat_index import StatIndex
+
+        return StatIndex(self.dir / "index.db")
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What runs its pipelines.
+
+        Raises:
+            ConfigError: if it cannot be loaded.
+        """
+        from airflow_mlpipe.sdk.engine import DEFAULT_ENGINE, load_engine
+
+        return load_engine(self._config.engine or DEFAULT_ENGINE, self.dir)
+
+    def store(self, name: str) -> LocalStore:
+        """Return the bytes behind a datastore.
+
+        Raises:
+            NotFoundError: if there is no datastore of that name.
+        """
+        if name not in self._stores:
+            from airflow_mlpipe.storage.datastore import open_store
+
+            row = self.catalog.get_datastore(name)
+            self._stores[name] = open_store(row.name, row.url, row.options)
+        return self._stores[name]
+
+    @property
+    def default_store(self) -> LocalStore:
+        """The bytes behind the default datastore, which keeps snapshots, outputs and logs."""
+        return self.store(self.catalog.get_datastore().name)
+
+    def get_default_datastore(self) -> Datastore:
+        """Return the default datastore."""
+        from airflow_mlpipe.sdk.datastore import Datastore
+
+        return Datastore(self)
+
+    def set_default_datastore(self, name: str | Datastore) -> None:
+        """Make a datastore the default for what is stored from now on.
+
+        Raises:
+            ConfigError: if there is no datastore of that name.
+        """
+        from airflow_mlpipe.sdk.datastore import Datastore
+
+        self.catalog.set_default_datastore(Datastore(self, name).name)
+
+    @property
+    def datastores(self) -> Mapping[str, Datastore]:
+        """Its datastores by name."""
+        from airflow_mlpipe.sdk.datastore import Datastore
+
+        return NamedView(
+            lambda: [row.name for row in self.catalog.list_datastores()], lambda name: Datastore(self, name)
+        )
+
+    @property
+    def datasets(self) -> Mapping[str, AbstractDataset]:
+        """The newest version of its registered datasets by name."""
+        from airflow_mlpipe.sdk.dataset import Dataset
+
+        return NamedView(
+            lambda: [row.name for row in self.catalog.list_datasets()], lambda name: Dataset.get_by_name(self, name)
+        )
+
+    @property
+    def compute_targets(self) -> Mapping[str, ComputeTarget]:
+        """Its compute targets by name, each of its own type."""
+        from airflow_mlpipe.sdk.compute import ComputeTarget
+
+        return NamedView(
+            lambda: [spec.name for spec in self.catalog.list_computes()], lambda name: ComputeTarget(self, name)
+        )
+
+    @property
+    def environments(self) -> Mapping[str, Environment]:
+        """The newest version of its registered environments by name."""
+        from airflow_mlpipe.sdk.environment import Environment
+
+        return NamedView(
+            lambda: [row.name for row in self.catalog.list_environments()], lambda name: Environment.get(self, name)
+        )
+
+    @property
+    def experiments(self) -> Mapping[str, Experiment]:
+        """Its experiments by name: those that have runs."""
+        from airflow_mlpipe.sdk.experiment import get_experiment
+
+        return NamedView(self.catalog.list_experiments, lambda name: _found(get_experiment, self, name))
+
+    @property
+    def models(self) -> Mapping[str, Model]:
+        """The newest version of its registered models by name."""
+        from airflow_mlpipe.sdk.model import Model
+
+        return NamedView(
+            lambda: [row.name for row in self.catalog.list_models(latest=True)],
+            lambda name: _found(Model, self, name),
+        )
+
+    def get_run(self, run_id: str) -> Run:
+        """Return a run - of a pipeline or of a step - by its id.
+
+        Raises:
+            NotFoundError: if there is none.
+        """
+        from airflow_mlpipe.sdk.run import Run
+
+        return Run.get(self, run_id)
+
+    def get_details(self) -> dict[str, Any]:
+        """Return what is known of the workspace, with v1's keys and the folder it lies in."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "location": self.location,
+            "subscriptionId": self.subscription_id,
+            "resourceGroup": self.resource_group,
+            "type": "mlpipe/embedded",
+            "folder": str(self.dir),
+            "engine": self._config.engine or "embedded",
+            "defaultDatastore": self.catalog.get_datastore().name,
+        }
+
+    def write_config(self, path: str | os.PathLike[str] | None = None, file_name: str | None = None) -> None:
+        """Write a configuration file through which :meth:`from_config` finds this workspace from another folder.
+
+        Args:
+            path: the folder in which ``.azureml`` is made, as in v1; by default the working directory.
+            file_name: by default ``config.json``.
+
+        Raises:
+            ConfigError: if it cannot be written.
+        """
+        config = WorkspaceConfig(
+            workspace_name=self.name,
+            subscription_id=self.subscription_id,
+            resource_group=self.resource_group,
+            folder=str(self.dir),
+        )
+        write_config(Path(path or Path.cwd()) / V1_FOLDER / (file_name or FILE), config)
+
+    def __eq__(self, other: object) -> bool:
+        return self.dir == other.dir if isinstance(other, Workspace) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.dir)
+
+    def __repr__(self) -> str:
+        return (
+            f"Workspace.create(name={self.name!r}, subscription_id={self.subscription_id!r}, "
+            f"resource_group={self.resource_group!r})"
+        )
+
+
+def _workspace_of_this_step() -> Path | None:
+    """Return the configuration file of the workspace this process runs a step of, or None.
+
+    Snapshots of v1's users hold a configuration file of v1's; it must not make a workspace inside of a step's copy.
+    """
+    from airflow_mlpipe.execution.context import VARIABLE, current_context
+
+    context = current_context() if os.environ.get(VARIABLE) else None
+    return None if context is None else Path(context.workspace) / FILE
+
+
+def _found(get: Any, workspace: Workspace, name: str) -> Any:
+    """Return `get(workspace, name)`, with an error that the workspace's dictionaries understand."""
+    from airflow_mlpipe.sdk.names import UnknownNameError
+
+    try:
+        return get(workspace, name)
+    except NotFoundError as error:
+        raise UnknownNameError(error.message) from None
+
+
+def _find(name: str, subscription_id: str | None, resource_group: str | None) -> tuple[Path, WorkspaceConfig]:
+    found = _matching(name, subscription_id, resource_group)
+    if len(found) > 1:
+        folders = " and ".join(f"'{folder}'" for folder, _ in found)
+        raise ConfigError(
+            f"there are {len(found)} workspaces named '{name}', in {folders}; "
+            f"open the one you mean with Workspace.from_config('{found[0][0].parent}')"
+        )
+    if not found:
+        known = ", ".join(sorted({f"'{config.workspace_name}'" for _, config in _local()})) or "none yet"
+        raise ConfigError(
+            f"there is no workspace '{name}' on this machine; there are: {known}; "
+            f"make it with Workspace.create('{name}') or 'mlpipe init'"
+        )
+    return found[0]
+
+
+def _matching(name: str, subscription_id: str | None, resource_group: str | None) -> list[tuple[Path, WorkspaceConfig]]:
+    def fits(wanted: str | None, has: str) -> bool:
+        return not wanted or not has or wanted == has
+
+    return [
+        (folder, config)
+        for folder, config in _local()
+        if config.workspace_name == name
+        and fits(subscription_id, config.subscription_id)
+        and fits(resource_group, config.resource_group)
+    ]
+
+
+def _local() -> Iterator[tuple[Path, WorkspaceConfig]]:
+    """Yield the workspaces of this user and that of the working directory, each once."""
+    known = dict(registry.known_workspaces())
+    yield from known.items()
+    for path in candidates(Path.cwd()):
+        if is_own(path) and path.parent.resolve() not in known:
+            yield path.parent.resolve(), read_config(path)
+            return

@@ -1,0 +1,50 @@
+"""What every test gets: an Airflow home and a user's home of its own, a workspace on demand, and its markers kept."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from airflow_mlpipe import Workspace
+
+# Airflow reads its home when it is imported and writes there at once, so this cannot wait for a fixture.
+if "AIRFLOW_HOME" not in os.environ:
+    airflow_home = tempfile.mkdtemp(prefix="mlpipe-tests-airflow-")
+    os.environ["AIRFLOW_HOME"] = airflow_home
+    owner = os.getpid()
+    atexit.register(lambda: shutil.rmtree(airflow_home, ignore_errors=True) if os.getpid() == owner else None)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of user-level files: a new one, so that no test sees the user's workspaces or another test's."""
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("MLPIPE_HOME", str(folder))
+    monkeypatch.delenv("MLPIPE_WORKSPACE", raising=False)
+    monkeypatch.delenv("MLPIPE_CONTEXT", raising=False)
+    return folder
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A real embedded workspace, named ``tests``, in ``tmp_path/.mlpipe``."""
+    from airflow_mlpipe import Workspace
+
+    return Workspace.create("tests", path=tmp_path)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips what this machine cannot run, and lets foreign libraries warn where they take part."""
+    for item in items:
+        if item.get_closest_marker("airflow"):
+            item.add_marker(pytest.mark.filterwarnings("default"))
+            if find_spec("airflow") is None:
+                item.add_marker(pytest.mark.skip(reason="apache-airflow is not installed"))

@@ -1,0 +1,36 @@
+"""A workspace whose runs the embedded engine carries out."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from engine_site import Site
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A workspace for the tests of a module."""
+    # Characters that a shell, a URL or Airflow's configuration would take for theirs.
+    folder = tmp_path_factory.mktemp("site").resolve() / "a b $HOME 100%#é"
+    folder.mkdir()
+    place = Site(folder)
+    yield place
+    for process in psutil.process_iter():
+        try:
+            if str(place.dir) in process.cmdline():
+                os.kill(process.pid, signal.SIGKILL)
+        except (psutil.Error, ProcessLookupError):
+            continue
+
+
+@pytest.fixture
+def marks(site: Site, request: pytest.FixtureRequest) -> Path:
+    """A folder where the steps of one test leave marks."""
+    folder = site.files / request.node.name
+    folder.mkdir()
+    return folder

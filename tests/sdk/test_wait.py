@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import pytest
+from rows import NOON, later, put_run
+
+from airflow_mlpipe.errors import StepFailedError
+from airflow_mlpipe.sdk.find import find_run
+from airflow_mlpipe.sdk.wait import RunFailedError, summary_line, watch
+from airflow_mlpipe.sdk.workspace import Workspace
+
+
+class DeadEngine:
+    """An engine whose process is gone."""
+
+    name = "embedded"
+
+    def submit(self, run_id):
+        raise AssertionError("nobody submits here")
+
+    def cancel(self, run_id):
+        self.cancelled = run_id
+
+    def is_alive(self, run_id):
+        return False
+
+    def log_hint(self, run_id):
+        return "the log: engine.log"
+
+
+@pytest.fixture
+def ws(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLPIPE_HOME", str(tmp_path / "home"))
+    workspace = Workspace.create("tests", path=tmp_path)
+    workspace.engine = DeadEngine()
+    return workspace
+
+
+def fail(ws, run_id="run1"):
+    """A run whose first step failed and whose second never started."""
+    put_run(ws.catalog, run_id)
+    ws.default_store.write_bytes(f"runs/{run_id}-s0/logs/mlpipe/stderr.txt", b"one\ntwo\nValueError: no\n")
+    name = "logs/mlpipe/stderr.txt"
+    file = {"name": name, "datastore": "workspaceblobstore", "path": f"runs/{run_id}-s0/{name}", "size_bytes": 7}
+    error = "step 'a' exited with code 3 at a.py:1\n    ValueError: no"
+    ws.catalog.update_step(
+        run_id, "s0", status="failed", exit_code=3, error=error, started_at=NOON, ended_at=later(2),
+        written={"files": [file]},
+    )  # fmt: skip
+    ws.catalog.update_step(run_id, "s1", status="not_run", reason="step 'a' did not succeed", ended_at=later(2))
+    ws.catalog.update_run(run_id, status="Failed", error=error.splitlines()[0], ended_at=later(2))
+    return find_run(ws, run_id)
+
+
+def test_watching_tells_each_change_and_ends_with_the_run(ws):
+    put_run(ws.catalog, "run1")
+    run = find_run(ws, "run1")
+    changes = watch(run, poll_s=0)
+    assert next(changes).status == "Running"
+    ws.catalog.update_step("run1", "s0", status="running", started_at=NOON)
+    first = next(changes)
+    assert (first.step.name, first.step.status) == ("a", "running")
+    ws.catalog.update_step("run1", "s0", status="completed", ended_at=later(1))
+    ws.catalog.update_step("run1", "s1", status="reused", ended_at=later(1))
+    ws.catalog.update_run("run1", status="Completed", ended_at=later(1))
+    rest = [
+        (change.step.name if change.step else None, change.step.status if change.step else change.status)
+        for change in changes
+    ]
+    assert sorted(rest, key=str) == [("a", "completed"), ("b", "reused"), (None, "Completed")]
+
+
+def test_a_run_whose_engine_died_is_marked_as_failed(ws, monkeypatch):
+    monkeypatch.setattr("airflow_mlpipe.sdk.wait.ALIVE_S", 0.0)
+    put_run(ws.catalog, "run1")
+    ws.catalog.update_step("run1", "s0", status="running", started_at=NOON)
+    run = find_run(ws, "run1")
+    with pytest.raises(RunFailedError, match="engine 'embedded' died; the log: engine.log"):
+        run.wait_for_completion(show_output=False)
+    assert [row.status for row in run.step_rows()] == ["failed", "not_run"]
+    assert run.status == "Failed"
+
+
+def test_a_failed_run_names_step_code_log_and_last_lines(ws):
+    run = fail(ws)
+    with pytest.raises(StepFailedError) as caught:
+        run.wait_for_completion(show_output=False)
+    error = caught.value
+    assert (error.run_id, error.step, error.exit_code) == ("run1", "a", 3)
+    assert error.log_path.name == "stderr.txt"
+    assert error.last_lines == ("one", "two", "ValueError: no")
+    head, *lines = error.message.splitlines()
+    assert head.startswith("run run1 failed: step 'a' exited with code 3 at a.py:1; its log: /")
+    assert lines == ["    one", "    two", "    ValueError: no"]
+
+
+def test_raise_on_error_can_be_off_and_the_output_follows_v1(ws, capsys):
+    run = fail(ws)
+    assert run.wait_for_completion(raise_on_error=False) == "Failed"
+    text = capsys.readouterr().out
+    assert text.startswith("PipelineRunId: run1\nLink to the run: file://")
+    assert "PipelineRun Status: Failed" in text
+    assert "StepRunId: run1-s0 [a] failed: step 'a' exited with code 3" in text
+    assert "    ValueError: no" in text
+    assert "2 steps: 1 failed, 1 not run" in text
+    assert "PipelineRun Execution Summary: Failed (step 'a' exited" in text
+
+
+def test_a_timeout_stops_waiting_and_not_the_run(ws, capsys):
+    put_run(ws.catalog, "run1")
+    run = find_run(ws, "run1")
+    assert run.wait_for_completion(timeout_seconds=0) == "Running"
+    assert "Timed out after 0 s; the run goes on" in capsys.readouterr().out
+
+
+def test_success_is_finished_to_v1_and_completed_elsewhere(ws, capsys):
+    put_run(ws.catalog, "run1")
+    for step in ("s0", "s1"):
+        ws.catalog.update_step("run1", step, status="reused", saved_s=20.5, reused_from="old", ended_at=later(1))
+    ws.catalog.update_run("run1", status="Completed", ended_at=later(1))
+    run = find_run(ws, "run1")
+    assert run.wait_for_completion() == run.get_status() == "Finished"
+    assert run.status == run.get_details()["status"] == "Completed"
+    step = run.find_step_run("a")[0]
+    assert (step.get_status(), step.status, step.wait_for_completion(show_output=False)) == (
+        "Finished",
+        "Completed",
+        "Finished",
+    )
+    assert "2 steps: 2 reused (saved 41 s)" in capsys.readouterr().out
+
+
+def test_a_step_that_never_ran_is_final_for_who_polls(ws):
+    assert fail(ws).step("b").get_status() == "Canceled"
+
+
+def test_cancel_asks_once_and_leaves_a_finished_run_alone(ws):
+    put_run(ws.catalog, "run1")
+    run = find_run(ws, "run1")
+    run.cancel()
+    assert run.status == "CancelRequested"
+    assert ws.catalog.stop_of("run1").reason.startswith("cancelled by ")
+    assert ws.engine.cancelled == "run1"
+    done = fail(ws, "run2")
+    done.cancel()
+    assert ws.catalog.stop_of("run2") is None
+
+
+def test_the_summary_counts_every_kind(ws):
+    put_run(ws.catalog, "run1", steps=("a", "b", "c"))
+    ws.catalog.update_step("run1", "s0", status="completed", ended_at=later(1))
+    ws.catalog.update_step("run1", "s1", status="running")
+    assert summary_line(ws.catalog.steps("run1")) == "3 steps: 1 ran, 1 running, 1 waiting"
+
+
+def test_v1_refuses_what_a_pipeline_run_does_not_have(ws):
+    run = fail(ws)
+    for call in (run.complete, run.fail, run.child_run):
+        with pytest.raises(NotImplementedError):
+            call()

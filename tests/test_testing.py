@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+from inline import inline_workspace, one_step, script
+
+from airflow_mlpipe.sdk.experiment import Experiment
+from airflow_mlpipe.sdk.pipeline import Pipeline
+from airflow_mlpipe.sdk.steps import PythonScriptStep
+
+
+@pytest.fixture
+def ws(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLPIPE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MLPIPE_CONTEXT", raising=False)
+    return inline_workspace(tmp_path)
+
+
+def test_a_step_is_tried_again_as_often_as_it_says(ws, tmp_path):
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    text = f"""
+from pathlib import Path
+tries = len(list(Path({str(marks)!r}).iterdir()))
+Path({str(marks)!r}, str(tries)).touch()
+raise SystemExit(0 if tries == 2 else 5)
+"""
+    run = Experiment(ws, "exp").submit(one_step(ws, tmp_path, text, retries=2))
+    assert run.status == "Completed"
+    assert run.step("step").record.try_number == 3
+    for mark in marks.iterdir():
+        mark.unlink()
+    run = Experiment(ws, "exp").submit(one_step(ws, tmp_path, text + "# changed\n", retries=1))
+    assert (run.status, run.step("step").exit_code) == ("Failed", 5)
+    assert len(list(marks.iterdir())) == 2
+
+
+def three(ws, folder):
+    """bad, which fails; after it `behind`; and `aside`, which needs neither."""
+    bad = PythonScriptStep(
+        name="bad", script_name="bad.py", source_directory=script(folder, "bad", "raise SystemExit(1)")
+    )
+    good = script(folder, "good", "print('fine')")
+    behind = PythonScriptStep(name="behind", script_name="good.py", source_directory=good)
+    aside = PythonScriptStep(name="aside", script_name="good.py", source_directory=good, allow_reuse=False)
+    behind.run_after(bad)
+    return Pipeline(ws, steps=[bad, behind, aside])
+
+
+@pytest.mark.parametrize(("goes_on", "aside"), [(False, "not_run"), (True, "completed")])
+def test_a_failure_stops_the_run_or_only_what_is_behind_it(ws, tmp_path, goes_on, aside):
+    run = Experiment(ws, "exp").submit(three(ws, tmp_path), continue_on_step_failure=goes_on)
+    assert run.status == "Failed"
+    assert {row.name: row.status for row in run.step_rows()} == {"bad": "failed", "behind": "not_run", "aside": aside}
+    assert run.step("behind").reason == "step 'bad' did not succeed"
