@@ -25,7 +25,7 @@ class Request:
         file: ``FILE`` or ``FILE:NAME``.
         parameters: ``NAME=VALUE`` each.
         regenerate: compute everything again.
-        experiment: name of the experiment; empty for the file's name.
+        experiment: name of the experiment; empty for the pipeline's name, else the file's.
         continue_on_step_failure: go on with what does not depend on a failed step.
         tags: ``NAME=VALUE`` each.
     """
@@ -95,7 +95,7 @@ def _prepared(request: Request) -> tuple[Experiment, Pipeline, dict[str, Any]]:
 
     parameters, tags = pairs(request.parameters, "parameter"), pairs(request.tags, "tag")
     pipeline, path = load_pipeline(request.file)
-    experiment = Experiment(pipeline.workspace, request.experiment or path.stem)
+    experiment = Experiment(pipeline.workspace, request.experiment or pipeline.name or path.stem)
     options = {
         "pipeline_parameters": parameters,
         "regenerate_outputs": request.regenerate,
