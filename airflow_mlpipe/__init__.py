@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow_mlpipe.errors import MlpipeError
     from airflow_mlpipe.sdk.column_types import DataType
     from airflow_mlpipe.sdk.compute import AmlCompute, ComputeTarget, ComputeTargetException
     from airflow_mlpipe.sdk.conda import CondaDependencies
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.environment import Environment
     from airflow_mlpipe.sdk.experiment import Experiment
     from airflow_mlpipe.sdk.model import Model
+    from airflow_mlpipe.sdk.output_data import PortDataReference
     from airflow_mlpipe.sdk.parameter import PipelineParameter
     from airflow_mlpipe.sdk.pipeline import Pipeline
     from airflow_mlpipe.sdk.pipeline_run import PipelineRun
@@ -45,6 +47,7 @@ __all__ = [
     "Environment",
     "Experiment",
     "FileDataset",
+    "MlpipeError",
     "Model",
     "OutputFileDatasetConfig",
     "Pipeline",
@@ -53,6 +56,7 @@ __all__ = [
     "PipelineParameter",
     "PipelineRun",
     "PipelineStep",
+    "PortDataReference",
     "PythonScriptStep",
     "Run",
     "RunConfiguration",
@@ -63,34 +67,36 @@ __all__ = [
 ]
 
 _MODULES = {
-    "AmlCompute": "compute",
-    "CommandStep": "steps",
-    "ComputeTarget": "compute",
-    "ComputeTargetException": "compute",
-    "CondaDependencies": "conda",
-    "DataReference": "reference",
-    "DataType": "column_types",
-    "Dataset": "dataset",
-    "DatasetConsumptionConfig": "consumption",
-    "Datastore": "datastore",
-    "Environment": "environment",
-    "Experiment": "experiment",
-    "FileDataset": "dataset",
-    "Model": "model",
-    "OutputFileDatasetConfig": "data",
-    "Pipeline": "pipeline",
-    "PipelineData": "data",
-    "PipelineOutputFileDataset": "data",
-    "PipelineParameter": "parameter",
-    "PipelineRun": "pipeline_run",
-    "PipelineStep": "steps",
-    "PythonScriptStep": "steps",
-    "Run": "run",
-    "RunConfiguration": "run_configuration",
-    "StepRun": "step_run",
-    "StepSequence": "steps",
-    "TabularDataset": "dataset",
-    "Workspace": "workspace",
+    "AmlCompute": "sdk.compute",
+    "CommandStep": "sdk.steps",
+    "ComputeTarget": "sdk.compute",
+    "ComputeTargetException": "sdk.compute",
+    "CondaDependencies": "sdk.conda",
+    "DataReference": "sdk.reference",
+    "DataType": "sdk.column_types",
+    "Dataset": "sdk.dataset",
+    "DatasetConsumptionConfig": "sdk.consumption",
+    "Datastore": "sdk.datastore",
+    "Environment": "sdk.environment",
+    "Experiment": "sdk.experiment",
+    "FileDataset": "sdk.dataset",
+    "MlpipeError": "errors",
+    "Model": "sdk.model",
+    "OutputFileDatasetConfig": "sdk.data",
+    "Pipeline": "sdk.pipeline",
+    "PipelineData": "sdk.data",
+    "PipelineOutputFileDataset": "sdk.data",
+    "PipelineParameter": "sdk.parameter",
+    "PipelineRun": "sdk.pipeline_run",
+    "PipelineStep": "sdk.steps",
+    "PortDataReference": "sdk.output_data",
+    "PythonScriptStep": "sdk.steps",
+    "Run": "sdk.run",
+    "RunConfiguration": "sdk.run_configuration",
+    "StepRun": "sdk.step_run",
+    "StepSequence": "sdk.steps",
+    "TabularDataset": "sdk.dataset",
+    "Workspace": "sdk.workspace",
 }
 
 
@@ -101,7 +107,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'airflow_mlpipe' has no attribute '{name}'")
     from importlib import import_module
 
-    value = globals()[name] = getattr(import_module(f"airflow_mlpipe.sdk.{_MODULES[name]}"), name)
+    value = globals()[name] = getattr(import_module(f"airflow_mlpipe.{_MODULES[name]}"), name)
     return value
 
 

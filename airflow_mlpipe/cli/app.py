@@ -30,7 +30,9 @@ Parameters = Annotated[
     typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Value of a pipeline parameter; may be repeated."),
 ]
 Regenerate = Annotated[bool, typer.Option("--regenerate", help="Compute every step again.")]
-ExperimentName = Annotated[str, typer.Option("--experiment", "-e", help="Experiment (default: the pipeline's name, else the file's).")]
+ExperimentName = Annotated[
+    str, typer.Option("--experiment", "-e", help="Experiment (default: the pipeline's name, else the file's).")
+]
 
 
 def _version(wanted: bool) -> None:

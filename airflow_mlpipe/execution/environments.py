@@ -127,10 +127,12 @@ def _write(cache: Path, signature: JsonValue, installed: Installed) -> None:
 
 
 def _scan() -> Installed:
-    from importlib.metadata import distributions
+    from importlib.metadata import MetadataPathFinder
 
     installed = Installed({}, {}, {}, {})
-    for distribution in distributions():
+    # Not `distributions()`: in a process that imported the backport importlib_metadata, as Airflow's do, that
+    # asks the backport, which reads some packages differently; the same environment must have one identity.
+    for distribution in MetadataPathFinder.find_distributions():
         metadata = distribution.metadata
         name = _normal(metadata["Name"] or "")
         # The first on sys.path is the one that is imported.

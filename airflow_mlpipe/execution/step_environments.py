@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from airflow_mlpipe.errors import MissingDataError
 from airflow_mlpipe.execution.environments import describe_environment
@@ -25,12 +26,20 @@ class StepEnvironments:
         workspace_dir: the workspace's own folder.
         store: the datastore that keeps the snapshots.
         index: remembers what each snapshot imports.
+        snapshots: those that are at hand, by digest; others are read from `store`.
     """
 
-    def __init__(self, workspace_dir: Path, store: LocalStore, index: StatIndex) -> None:
+    def __init__(
+        self,
+        workspace_dir: Path,
+        store: LocalStore,
+        index: StatIndex,
+        snapshots: Mapping[Digest, Snapshot] = MappingProxyType({}),
+    ) -> None:
         self._cache = workspace_dir / CACHE
         self._store = store
         self._index = index
+        self._snapshots = snapshots
         self._imports: dict[Digest | None, frozenset[str]] = {None: frozenset()}
         self._known: dict[tuple[str, frozenset[str]], Mapping[str, JsonValue]] = {}
 
@@ -51,6 +60,8 @@ class StepEnvironments:
     def _imports_of(self, digest: Digest) -> frozenset[str]:
         from tempfile import TemporaryDirectory
 
+        if digest in self._snapshots:
+            return python_imports(self._snapshots[digest], self._index)
         with TemporaryDirectory(prefix="mlpipe-") as folder:
             # The author's own reading of the snapshot, so that submit and worker never disagree about a key.
             laid_out = Snapshot(digest=digest, code=digest, files=0, size_bytes=0, source=Path(folder) / "code")

@@ -21,7 +21,7 @@ from airflow_mlpipe.sdk.run_plan import PlannedRun
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from airflow_mlpipe.model.digest import Digest, JsonValue
+    from airflow_mlpipe.model.digest import JsonValue
     from airflow_mlpipe.model.result import StepResult
     from airflow_mlpipe.model.step import StepSpec
     from airflow_mlpipe.sdk.compile import CompiledPipeline
@@ -167,26 +167,6 @@ def facts_of(
     return kind(workspace.catalog, workspace.store, workspace.default_store, workspace.index, environment)
 
 
-def _environments(workspace: Workspace, compiled: CompiledPipeline) -> Callable[[StepSpec], Mapping[str, JsonValue]]:
-    """Return what tells the identity of a step's software; each different one is found out once."""
-    from airflow_mlpipe.execution.environments import describe_environment
-    from airflow_mlpipe.execution.step_environments import CACHE
-    from airflow_mlpipe.storage.snapshot import python_imports
-
-    known: dict[tuple[str, frozenset[str]], Mapping[str, JsonValue]] = {}
-    imports: dict[Digest | None, frozenset[str]] = {None: frozenset()}
-
-    def describe(step: StepSpec) -> Mapping[str, JsonValue]:
-        if step.snapshot is not None and step.snapshot not in imports:
-            imports[step.snapshot] = python_imports(compiled.snapshots[step.snapshot], workspace.index)
-        key = (step.environment.model_dump_json(), imports[step.snapshot])
-        if key not in known:
-            known[key] = describe_environment(step.environment, key[1], workspace.dir / CACHE)
-        return known[key]
-
-    return describe
-
-
 def _planner(
     workspace: Workspace,
     compiled: CompiledPipeline,
@@ -195,7 +175,10 @@ def _planner(
     *,
     dry: bool = False,
 ) -> Planner:
-    facts = facts_of(workspace, _environments(workspace, compiled), dry=dry)
+    from airflow_mlpipe.execution.step_environments import StepEnvironments
+
+    environments = StepEnvironments(workspace.dir, workspace.default_store, workspace.index, compiled.snapshots)
+    facts = facts_of(workspace, environments, dry=dry)
     return Planner(compiled.spec, parameters, facts, regenerate=options.regenerate)
 
 

@@ -149,12 +149,11 @@ def test_parsing_opens_nothing(monkeypatch, tmp_path):
     assert set(dag_of(spec, workspace=tmp_path / "absent").task_ids) == {"reuse_check", "a"}
 
 
-def test_the_loader_gives_published_specs_and_leaves_out_a_damaged_one(tmp_path, monkeypatch, caplog):
-    from airflow_mlpipe.engine.loader import load_dags
+def test_the_loader_gives_kept_specs_and_leaves_out_a_damaged_one(tmp_path, monkeypatch, caplog):
+    from airflow_mlpipe.engine.loader import keep_spec, load_dags
 
-    (tmp_path / "published").mkdir()
-    (tmp_path / "published" / "diamond.json").write_text(diamond().to_json())
-    (tmp_path / "published" / "bad.json").write_text("{")
+    keep_spec(diamond(), tmp_path)
+    (tmp_path / "specs" / "bad.json").write_text("{")
     monkeypatch.setenv("MLPIPE_WORKSPACE", str(tmp_path))
 
     assert list(load_dags("/dags/mlpipe.py")) == ["diamond"]
@@ -165,12 +164,10 @@ def test_the_loader_gives_published_specs_and_leaves_out_a_damaged_one(tmp_path,
 def test_a_worker_builds_only_the_dag_it_asks_for(tmp_path, monkeypatch):
     from airflow.sdk.definitions.context import _AIRFLOW_PARSING_CONTEXT_DAG_ID as asked
 
-    from airflow_mlpipe.engine.loader import load_dags
+    from airflow_mlpipe.engine.loader import keep_spec, load_dags
 
-    (tmp_path / "published").mkdir()
     for name in ("one", "two"):
-        spec = diamond().model_copy(update={"name": name})
-        (tmp_path / "published" / f"{name}.json").write_text(spec.to_json())
+        keep_spec(diamond().model_copy(update={"name": name}), tmp_path)
     monkeypatch.setenv(asked, "two")
 
     assert list(load_dags("/dags/mlpipe.py", tmp_path)) == ["two"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from importlib.metadata import version
 
@@ -133,3 +134,19 @@ class TestCache:
     def test_a_place_that_cannot_be_written_only_costs_time(self, site, tmp_path):
         install(site, "tool", "1", ["tool.py"])
         assert installed_packages(tmp_path / "gone" / "environment.json").versions == {"tool": "1"}
+
+
+def test_the_backport_of_importlib_metadata_changes_nothing(tmp_path):
+    code = (
+        "import sys, json\n"
+        "if sys.argv[1:]: import importlib_metadata\n"
+        "from airflow_mlpipe.execution.environments import describe_environment\n"
+        "from airflow_mlpipe.model.environment import EnvironmentSpec\n"
+        "print(json.dumps(describe_environment(EnvironmentSpec(), frozenset({'pydantic', 'pytest', 'rich'}))))\n"
+    )
+    pytest.importorskip("importlib_metadata", reason="the backport comes with apache-airflow, which is not installed")
+    answers = {
+        subprocess.run([sys.executable, "-c", code, *more], capture_output=True, text=True, check=True).stdout
+        for more in ([], ["backport"])
+    }
+    assert len(answers) == 1

@@ -80,7 +80,7 @@ class TaskRunner:
         """Send the log of this process's tasks below `log_folder`."""
         self._folder = log_folder
         self._log = TaskLog()
-        configure_logging(json_output=True, output=self._log, colored_console_log=False)  # type: ignore[arg-type]
+        configure_logging(json_output=True, output=self._log, colored_console_log=False)
 
     def run(self, dag: DAG, details: Mapping[str, Any]) -> Outcome:
         """Run one try of a task of `dag`; `details` is what :meth:`FollowedRun.start` returned."""
@@ -100,7 +100,7 @@ class TaskRunner:
             state=TaskInstanceState.RUNNING,
         )
         supervisor = _Supervisor(details["first_reschedule"])
-        task_runner.SUPERVISOR_COMMS = supervisor  # type: ignore[assignment]
+        task_runner.SUPERVISOR_COMMS = supervisor
         self._log.open(log_path(self._folder, ti.dag_id, ti.run_id, ti.task_id, ti.try_number))
         try:
             log = structlog.get_logger(logger_name="task")
