@@ -88,6 +88,7 @@ class StepFailedError(ExecutionError):
         log_path: file that holds the step's whole output, or None if it never started.
         last_lines: the last lines the step itself printed, oldest first.
         traceback_line: the line of the user's own code where its traceback ends, if there is one.
+        hint: what about the machine may explain it, e.g. that a disk is full; or None.
     """
 
     def __init__(
@@ -97,12 +98,14 @@ class StepFailedError(ExecutionError):
         log_path: Path | None = None,
         last_lines: tuple[str, ...] = (),
         traceback_line: str | None = None,
+        hint: str | None = None,
     ) -> None:
         self.step = step
         self.exit_code = exit_code
         self.log_path = log_path
         self.last_lines = last_lines
         self.traceback_line = traceback_line
+        self.hint = hint
         super().__init__(self._text())
 
     def _text(self) -> str:
@@ -110,6 +113,8 @@ class StepFailedError(ExecutionError):
         head = f"step '{self.step}' {how}"
         if self.traceback_line:
             head += f" at {self.traceback_line}"
+        if self.hint:
+            head += f"; {self.hint}"
         if self.log_path is not None:
             head += f"; its log: {self.log_path}"
         return "\n".join([head, *(f"    {line}" for line in self.last_lines)])

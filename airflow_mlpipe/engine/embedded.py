@@ -12,6 +12,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from airflow_mlpipe.engine.home import Home
+from airflow_mlpipe.errors import UnreachableError
+
+_MAX_REVIVALS = 3
+"""How often one client starts a dispatcher for a run that dispatchers leave untaken: one that cannot start at all,
+and cannot even say so in the catalog because the disk is full, would be started for ever."""
 
 _LOG_BYTES = 1 << 20
 """Size at which the dispatcher's log is put aside for a new one."""
@@ -35,6 +40,7 @@ class EmbeddedEngine:
         if find_spec("airflow") is None:
             raise ModuleNotFoundError("No module named 'airflow'", name="airflow")
         self._home = Home(Path(workspace_dir).resolve())
+        self._revivals = 0
 
     def submit(self, run_id: str) -> None:
         """See that a dispatcher takes the run, whose row is in the catalog with status ``Queued``.
@@ -80,6 +86,9 @@ class EmbeddedEngine:
         """Mark runs whose dispatcher died as failed, and start a dispatcher for runs that none has taken yet.
 
         Does nothing while a dispatcher lives.
+
+        Raises:
+            UnreachableError: if dispatchers keep ending before they take a run; the message names their log.
         """
         from airflow_mlpipe.engine.bookkeeping import close_dead_runs
         from airflow_mlpipe.engine.room import Room
@@ -93,13 +102,22 @@ class EmbeddedEngine:
                 close_dead_runs(catalog)
                 # Not dead but orphaned: its submit is still on its way here, or was killed.
                 if any(row.engine == self.name for row in catalog.queued_runs()):
-                    self._spawn(lock)
+                    self._revive(lock)
             finally:
                 os.close(lock)
 
     def log_hint(self, run_id: str) -> str:
         """Say where to look when a run fails without a step to blame."""
         return f"the dispatcher's log: {self._home.dispatcher_log}"
+
+    def _revive(self, lock: int) -> None:
+        if self._revivals == _MAX_REVIVALS:
+            raise UnreachableError(
+                f"the dispatcher of workspace '{self._home.workspace}' ended {self._revivals} times before it took a "
+                f"run; its log says why: {self._home.dispatcher_log}"
+            )
+        self._revivals += 1
+        self._spawn(lock)
 
     def _spawn(self, lock: int) -> None:
         self._home.folder.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from airflow_mlpipe.catalog.catalog import Catalog
-from airflow_mlpipe.errors import MlpipeError
+from airflow_mlpipe.errors import MlpipeError, StorageError
 from airflow_mlpipe.execution.collect import Collected, collect
 from airflow_mlpipe.execution.contract import RunIdentity, StagedInput, StepJob, try_folder
 from airflow_mlpipe.execution.deliver import publish, register
@@ -23,6 +23,7 @@ from airflow_mlpipe.model.digest import Digest, JsonValue, digest_json
 from airflow_mlpipe.model.result import StepResult
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.outputs import sweep_attempt
 from airflow_mlpipe.storage.stat_index import StatIndex
 
 _log = logging.getLogger(__name__)
@@ -135,11 +136,7 @@ def run_attempt(
         publish(step, collected.outputs, site.store, site.index)
         register(step, collected.outputs, site.catalog, site.content)
     except BaseException:
-        try:
-            _note_failure(job, exit, kept, site)
-        except MlpipeError as error:
-            # Why the step failed matters more than what could not be kept of it.
-            _log.warning("step '%s': what it wrote could not be kept: %s", step.name, error.message)
+        _keep_failure(job, exit, kept, site)
         raise
     result = _result(job, key, exit, kept, collected)
     site.catalog.add_written(run.run_id, kept.parent_written)
@@ -161,6 +158,20 @@ def _staged(step: StepSpec, key: StepKey, results: Mapping[str, StepResult]) -> 
             record = next((each for each in outputs if each.name == port.source.output), None)
         staged[port.name] = StagedInput(key.components["inputs"][port.name], record)
     return staged
+
+
+def _keep_failure(job: StepJob, exit: Exit | None, kept: Kept | None, site: Site) -> None:
+    """Keep what a failed try leaves. Why it failed matters more than what cannot be kept: that is only logged."""
+    try:
+        try:
+            _note_failure(job, exit, kept, site)
+        except StorageError:
+            # Most likely the step has filled the disk. What it wrote is no result, and makes room for the record.
+            for port in job.step.outputs:
+                sweep_attempt(job.context.step_run_id, site.store(port.datastore))
+            _note_failure(job, exit, kept, site)
+    except MlpipeError as error:
+        _log.warning("step '%s': what it wrote could not be kept: %s", job.step.name, error.message)
 
 
 def _note_failure(job: StepJob, exit: Exit | None, kept: Kept | None, site: Site) -> None:

@@ -12,7 +12,7 @@ from airflow_mlpipe.execution.contract import StepJob
 from airflow_mlpipe.execution.inputs import Stores
 from airflow_mlpipe.execution.kept import Kept
 from airflow_mlpipe.execution.launch import Exit
-from airflow_mlpipe.execution.report import last_lines, traceback_line
+from airflow_mlpipe.execution.report import full_disk, last_lines, traceback_line
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec, OutputSpec, StepOutputRef
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.result import OutputRecord
@@ -95,6 +95,7 @@ def _check_end(job: StepJob, exit: Exit, kept: Kept) -> None:
             log_path=kept.log,
             last_lines=last_lines(job.stdout, job.stderr),
             traceback_line=traceback_line(job.stderr, job.cwd),
+            hint=full_disk([job.work, *(path.parent for path in job.outputs.values())]),
         )
     if kept.failure is not None:
         raise ExecutionError(f"step '{name}' called itself failed: {kept.failure}; its log: {kept.log}")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 LAST_LINES = 20
 _TAIL_BYTES = 128 * 1024
 _LINE_CHARS = 500
+_FULL_BYTES = 256 * 1024
 
 _TRACEBACK = "Traceback (most recent call last)"
 _FRAME = re.compile(r'^\s+File "(?P<file>[^"]+)", line (?P<line>\d+)')
@@ -55,6 +57,14 @@ def traceback_line(stderr: Path, code: Path) -> str | None:
     match, path = own[-1]
     ending = _ending(trace[frames[-1][0] + 1 :])
     return f"{path}:{match['line']}{ending and ': ' + ending}"
+
+
+def full_disk(folders: Iterable[Path]) -> str | None:
+    """Say which of `folders` lies on a disk with next to nothing free; a step that filled it may not have said so."""
+    for folder in folders:
+        if folder.is_dir() and shutil.disk_usage(folder).free < _FULL_BYTES:
+            return f"the disk of '{folder}' is full; free some space and try again"
+    return None
 
 
 def _ending(lines: Sequence[str]) -> str:

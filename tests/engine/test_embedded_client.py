@@ -1,0 +1,41 @@
+"""The client's side of the embedded engine, without a dispatcher."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_mlpipe.engine.embedded import EmbeddedEngine
+from airflow_mlpipe.errors import UnreachableError
+
+pytest.importorskip("airflow", reason="apache-airflow is not installed")
+
+
+class EndsAtOnce(EmbeddedEngine):
+    """An engine whose dispatchers end before they take a run, and cannot say so."""
+
+    started = 0
+
+    def _spawn(self, lock: int) -> None:
+        self.started += 1
+
+
+def test_a_dispatcher_that_never_takes_a_run_is_not_started_for_ever(workspace):
+    from rows import put_run
+
+    put_run(workspace.catalog, "r", status="Queued", engine="embedded")
+    engine = EndsAtOnce(workspace.dir)
+    for _ in range(3):
+        engine.reap()
+    with pytest.raises(UnreachableError, match=r"ended 3 times before it took a run; its log says why: .*dispatcher.log"):
+        engine.reap()
+    assert engine.started == 3
+
+
+def test_a_cancelled_run_does_not_start_a_dispatcher(workspace):
+    from rows import put_run
+
+    put_run(workspace.catalog, "r", status="Queued", engine="embedded")
+    workspace.catalog.request_stop("r", "cancel", "not wanted any more")
+    engine = EndsAtOnce(workspace.dir)
+    engine.reap()
+    assert engine.started == 0
