@@ -26,7 +26,9 @@ def test_a_dispatcher_that_never_takes_a_run_is_not_started_for_ever(workspace):
     engine = EndsAtOnce(workspace.dir)
     for _ in range(3):
         engine.reap()
-    with pytest.raises(UnreachableError, match=r"ended 3 times before it took a run; its log says why: .*dispatcher.log"):
+    with pytest.raises(
+        UnreachableError, match=r"ended 3 times before it took a run; its log says why: .*dispatcher.log"
+    ):
         engine.reap()
     assert engine.started == 3
 
