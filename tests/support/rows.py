@@ -23,8 +23,8 @@ def put_run(catalog, run_id: str, *, status="Running", experiment="exp", steps=(
     spec = PipelineSpec(name="pipe", steps=specs)
     catalog.put_spec(spec.digest, spec.to_json())
     run = RunRow(
-        id=run_id, experiment=experiment, pipeline="pipe", spec_digest=spec.digest, status=status, engine="inline",
-        created_at=fields.pop("created_at", NOON), **fields,
+        id=run_id, experiment=experiment, pipeline="pipe", spec_digest=spec.digest, status=status,
+        engine=fields.pop("engine", "inline"), created_at=fields.pop("created_at", NOON), **fields,
     )  # fmt: skip
     rows = [
         StepRow(run_id=run_id, step_id=step.id, step_run_id=f"{run_id}-{step.id}", name=step.name, position=position)
