@@ -55,6 +55,8 @@ def show(text: str) -> int:
     for title, values in (("parameters", run.parameters), ("tags", run.tags), ("metrics", run.get_metrics())):
         if values:
             OUT.say(f"{title}: {_pairs(values)}")
+    if code := views.code_line(run.properties):
+        OUT.say(code)
     if run.error:
         OUT.say(f"error: {run.error}")
     OUT.say(views.step_table(steps))
@@ -107,4 +109,7 @@ def _pairs(values: dict[str, Any]) -> str:
 
 def _short(value: Any) -> str:
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float) and text.lstrip("-").isdigit():
+        # 1.0 is not 1: parameters are typed.
+        text += ".0"
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlpipe.cli.tables import Column, coloured, table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow_mlpipe.catalog.rows import RunRow, StepRow
     from airflow_mlpipe.sdk.pipeline_run import PipelineRun
@@ -57,8 +57,13 @@ def step_view(row: StepRow) -> dict[str, Any]:
 
 
 def full_view(run: PipelineRun, steps: Sequence[StepRow]) -> dict[str, Any]:
-    """Return a run with its steps."""
-    return {**run_view(run.record), "steps": [step_view(row) for row in steps]}
+    """Return a run with its tags, those its steps wrote included, its properties and its steps."""
+    return {
+        **run_view(run.record),
+        "tags": run.tags,
+        "properties": run.properties,
+        "steps": [step_view(row) for row in steps],
+    }
 
 
 def plan_view(plan: PlannedRun) -> dict[str, Any]:
@@ -79,6 +84,17 @@ def heading(run: PipelineRun) -> str:
     """Return the line that introduces a run."""
     row = run.record
     return f"run {row.id}  {row.pipeline}  experiment '{row.experiment}' #{row.number}  {coloured(row.status)}"
+
+
+def code_line(properties: Mapping[str, str]) -> str:
+    """Return where a run's code stood in git, or an empty text if that is not known."""
+    commit = properties.get("azureml.git.commit")
+    if commit is None:
+        return ""
+    branch = properties.get("azureml.git.branch")
+    dirty = properties.get("azureml.git.dirty") == "True"
+    place = f" on {branch}" if branch else ""
+    return f"code: commit {commit[:12]}{place}{', with changes that are not committed' if dirty else ''}"
 
 
 def step_table(rows: Sequence[StepRow]) -> str:
