@@ -55,7 +55,7 @@ def test_a_run_and_its_repetition_as_json(ws, call):
     first = json.loads(out)
     assert code == 0
     assert (first["status"], first["experiment"], first["engine"]) == ("Completed", "two", "inline")
-    assert first["tags"] == {"owner": "ann"}
+    assert first["tags"]["owner"] == "ann"
     assert statuses(first) == {"write": "completed", "count": "completed"}
     assert all(step["duration_s"] >= 0 and step["saved_s"] is None for step in first["steps"])
     assert "the file speaks" in err

@@ -7,7 +7,7 @@ import pytest
 from airflow_mlpipe.engine.embedded import EmbeddedEngine
 from airflow_mlpipe.errors import UnreachableError
 
-pytest.importorskip("airflow", reason="apache-airflow is not installed")
+pytestmark = pytest.mark.airflow
 
 
 class EndsAtOnce(EmbeddedEngine):
