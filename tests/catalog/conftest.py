@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres import missing, server
 
 from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.catalog.rows import RunRow, StepRow
 from airflow_mlpipe.model.digest import digest_json
 from airflow_mlpipe.model.result import StepResult, Written
-
-POSTGRES = os.environ.get("MLPIPE_TEST_POSTGRES")
-"""URL of a PostgreSQL database to run these tests in as well, each in a schema of its own."""
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -38,19 +36,32 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["sqlite", *(["postgresql"] if POSTGRES else [])])
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URL of a PostgreSQL server: that of MLPIPE_TEST_POSTGRES, else one for this session."""
+    if given := os.environ.get("MLPIPE_TEST_POSTGRES"):
+        yield given
+        return
+    if reason := missing():
+        pytest.skip(reason)
+    with server() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty place for a catalog; on PostgreSQL a schema of its own."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/catalog.db"
         return
     import psycopg
 
-    assert POSTGRES is not None
+    server_url = request.getfixturevalue("postgres")
     schema = f"t{uuid.uuid4().hex}"
-    with psycopg.connect(POSTGRES, autocommit=True) as connection:
+    with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA {schema}")
-    yield f"{POSTGRES}{'&' if '?' in POSTGRES else '?'}options=-csearch_path%3D{schema}"
-    with psycopg.connect(POSTGRES, autocommit=True) as connection:
+    yield f"{server_url}{'&' if '?' in server_url else '?'}options=-csearch_path%3D{schema}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f"DROP SCHEMA {schema} CASCADE")
 
 
