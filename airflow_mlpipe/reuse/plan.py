@@ -193,7 +193,8 @@ class Planner:
         derivation = self._derivation(step)
         if open_producers:
             names = ", ".join(f"'{self._spec.step_by_id[parent].name}'" for parent in open_producers)
-            return StepDecision(step.id, "later", f"decided when {names} has ended", derivation=derivation)
+            verb = "has" if len(open_producers) == 1 else "have"
+            return StepDecision(step.id, "later", f"decided when {names} {verb} ended", derivation=derivation)
         inputs = {port.name: self._content(port, results) for port in step.inputs}
         identity = self._identity(step)
         key = identity.key(inputs)
