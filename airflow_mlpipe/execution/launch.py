@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import BinaryIO
 
 from airflow_mlpipe.errors import PipelineError
 from airflow_mlpipe.execution.contract import StepJob
@@ -26,6 +24,7 @@ from airflow_mlpipe.execution.processes import (
     reap,
     watched,
 )
+from airflow_mlpipe.execution.tail import Tail
 
 STOP_CHECK_S = 0.25
 """How often a running step asks whether it should stop. Its own end is noticed at once."""
@@ -81,7 +80,8 @@ def launch(
     Args:
         job: what :func:`~airflow_mlpipe.execution.stage.stage` made. Its step's ``timeout_s`` is obeyed.
         stop: asked every 0.25 s; an answer other than None is the reason to end the step.
-        on_line: given each line that the step prints, while it runs, with ``stdout`` or ``stderr``.
+        on_line: given each line that the step prints, while it runs, with ``stdout`` or ``stderr``; of a step that
+            prints faster than it is read so, the latest (see :class:`~airflow_mlpipe.execution.tail.Tail`).
         grace_s: seconds between asking the step to end and ending it.
         now: the clock of the answer, aware UTC.
 
@@ -210,7 +210,7 @@ def _following(job: StepJob, on_line: Callable[[str, str], None] | None) -> Iter
     if on_line is None:
         yield lambda last: None
         return
-    tails = [_Tail(job.stdout), _Tail(job.stderr)]
+    tails = [Tail(job.stdout), Tail(job.stderr)]
 
     def forward(last: bool) -> None:
         for tail, stream in zip(tails, ("stdout", "stderr"), strict=True):
@@ -221,23 +221,4 @@ def _following(job: StepJob, on_line: Callable[[str, str], None] | None) -> Iter
         yield forward
     finally:
         for tail in tails:
-            tail.file.close()
-
-
-class _Tail:
-    """The lines of a growing file."""
-
-    _CHUNK = 1 << 20
-
-    def __init__(self, path: Path) -> None:
-        path.touch()
-        self.file: BinaryIO = path.open("rb")
-        self._rest = b""
-
-    def lines(self, last: bool) -> Iterator[str]:
-        while chunk := self.file.read(self._CHUNK):
-            *whole, self._rest = (self._rest + chunk).split(b"\n")
-            yield from (line.decode("utf-8", "replace") for line in whole)
-        if last and self._rest:
-            yield self._rest.decode("utf-8", "replace")
-            self._rest = b""
+            tail.close()

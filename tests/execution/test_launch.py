@@ -15,6 +15,7 @@ import pytest
 from airflow_mlpipe.errors import PipelineError
 from airflow_mlpipe.execution import launch as module
 from airflow_mlpipe.execution.launch import launch
+from airflow_mlpipe.execution.tail import LINES
 from airflow_mlpipe.model.step import Argument, StepSpec
 
 # A script that starts a child and an orphan in a session of its own, and tells all pids through a named pipe.
@@ -114,6 +115,25 @@ def test_lines_are_handed_on_while_the_step_runs(bench, tmp_path):
     exit = launch(bench.stage(bench.python(script, arguments=(Argument(value=str(go)),))), on_line=on_line)
     assert exit.code == 0
     assert sorted(seen) == [("stderr", "é"), ("stdout", "first"), ("stdout", "rest")]
+
+
+def test_a_step_that_prints_faster_than_lines_are_taken_is_stopped_in_time(bench):
+    asked = iter([None, None, "enough"])
+    taken = []
+
+    def on_line(stream, line):
+        # Stands for a slow log: no step may keep the launch here for as long as it can print.
+        taken.append(line)
+        assert len(taken) < 10 * LINES, "the launch never looked whether to stop"
+
+    exit = launch(
+        bench.stage(bench.shell("yes | head -c 20000000; sleep 600")),
+        stop=lambda: next(asked),
+        on_line=on_line,
+        grace_s=0.1,
+    )
+    assert exit.stopped == "enough"
+    assert any("bytes are not shown here" in line for line in taken)
 
 
 def test_stop_ends_the_whole_tree_with_its_orphans(bench, pipe):

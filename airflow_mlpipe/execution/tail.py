@@ -1,0 +1,62 @@
+"""The lines of a file that a running step writes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+LINES = 5000
+"""How many lines are handed on at a time."""
+
+LOOK_BYTES = 1 << 20
+"""How much of the file is read at a time."""
+
+
+class Tail:
+    """The lines of a growing file, the latest only where they come too fast.
+
+    Who takes the lines needs time for each, and the step's stop, timeout and end wait meanwhile. What is passed over
+    stands in the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Follow the file `path` from its beginning; it is made if it does not exist."""
+        path.touch()
+        self._file = path.open("rb")
+        self._rest = b""
+
+    def lines(self, last: bool) -> Iterator[str]:
+        """Yield the lines written since the last call; with `last`, what follows the last line break too."""
+        passed = self._skip()
+        *whole, self._rest = (self._rest + self._file.read(LOOK_BYTES)).split(b"\n")
+        if self._rest and (last or len(self._rest) >= LOOK_BYTES):
+            whole.append(self._rest)
+            self._rest = b""
+        many = len(whole) - LINES
+        if many > 0:
+            passed += sum(len(line) + 1 for line in whole[:many])
+            del whole[:many]
+        if passed:
+            yield f"[{passed:,} bytes are not shown here; the step's own log has them]"
+        yield from (line.decode("utf-8", "replace") for line in whole)
+
+    def close(self) -> None:
+        """Follow it no longer."""
+        self._file.close()
+
+    def _skip(self) -> int:
+        """Pass over what is too much to be read; return how many bytes that is, a part of a line included."""
+        start = self._file.tell()
+        behind = os.fstat(self._file.fileno()).st_size - start
+        if behind <= LOOK_BYTES:
+            return 0
+        self._file.seek(start + behind - LOOK_BYTES)
+        part = self._file.readline(LOOK_BYTES)
+        passed = len(self._rest) + self._file.tell() - start
+        self._rest = b""
+        if not part.endswith(b"\n"):
+            # One line longer than all that is read: its end is shown.
+            self._file.seek(start + behind - LOOK_BYTES)
+            passed -= len(part)
+        return passed
