@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from airflow_mlpipe.model.digest import JsonValue
     from airflow_mlpipe.model.result import StepResult
+    from airflow_mlpipe.model.spec import PipelineSpec
     from airflow_mlpipe.model.step import StepSpec
     from airflow_mlpipe.sdk.compile import CompiledPipeline
     from airflow_mlpipe.sdk.experiment import Experiment
@@ -94,7 +95,8 @@ def submit(experiment: Experiment, pipeline: Pipeline, options: SubmitOptions) -
         for position, decision in enumerate(plan.decisions)
     ]
     if engine is None:
-        # Before the run: a run that is seen as completed has what its steps wrote to it.
+        # Before the run: a run that is seen as completed has what its steps wrote to it, and to where they were told.
+        _publish_again(workspace, spec, plan)
         _apply_parent_writes(workspace, run.id, plan)
     workspace.catalog.start_run(run, steps)
     if engine is not None:
@@ -209,6 +211,16 @@ def _row(run: RunRow, position: int, name: str, decision: StepDecision, *, ended
         row.result_id, row.reused_from = decision.result.id, decision.result.run_id
         row.saved_s = decision.result.duration_s
     return row
+
+
+def _publish_again(workspace: Workspace, spec: PipelineSpec, plan: RunPlan) -> None:
+    """Restore the copies of outputs that have a destination of their user's, where they were changed or removed."""
+    for decision in plan.decisions:
+        step = spec.step_by_id[decision.step]
+        if decision.result is not None and any(port.destination is not None for port in step.outputs):
+            from airflow_mlpipe.execution.deliver import publish
+
+            publish(step, decision.result.outputs, workspace.store, workspace.index)
 
 
 def _apply_parent_writes(workspace: Workspace, run_id: str, plan: RunPlan) -> None:

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from inline import COUNT, FAIL, inline_workspace, two_steps
+from inline import COUNT, FAIL, inline_workspace, one_step, two_steps
 
 from airflow_mlpipe.errors import ConfigError, NotSupportedError, ParameterError
+from airflow_mlpipe.sdk.data import OutputFileDatasetConfig
 from airflow_mlpipe.sdk.experiment import Experiment
 
 
@@ -34,6 +35,24 @@ def test_the_second_submit_reuses_everything_and_starts_nothing(ws, experiment, 
     assert [step.reused_from for step in second.get_steps()] == [first.id, first.id]
     assert (first.number, second.number) == (1, 2)
     assert [run.id for run in experiment.get_runs()] == [second.id, first.id]
+
+
+def test_a_run_of_reused_steps_restores_the_copies_its_user_asked_for(ws, experiment, tmp_path):
+    store = ws.get_default_datastore()
+    folder = OutputFileDatasetConfig("out", destination=(store, "mine"))
+    text = "import sys; open(sys.argv[1] + '/a.txt', 'w').write('good')"
+    pipeline = one_step(ws, tmp_path, text, arguments=[folder])
+    experiment.submit(pipeline)
+    copy = ws.dir / "stores" / store.name / "mine" / "a.txt"
+    assert copy.read_text() == "good"
+    copy.write_text("spoilt")
+    run = experiment.submit(pipeline)
+    assert (run.engine, copy.read_text()) == ("none", "good")
+    copy.unlink()
+    experiment.submit(pipeline, dry_run=True)
+    assert not copy.exists()
+    experiment.submit(pipeline)
+    assert copy.read_text() == "good"
 
 
 def test_what_a_step_wrote_to_its_parent_is_applied_again(ws, experiment, tmp_path):
