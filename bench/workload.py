@@ -31,6 +31,20 @@ for i in range({length}):
 pipeline = Pipeline(ws, steps=[step], name="chain")
 """
 
+FAN = """from airflow_mlpipe import Dataset, Pipeline, PipelineData, PythonScriptStep, Workspace
+
+ws = Workspace.from_config()
+store = ws.get_default_datastore()
+data = Dataset.File.from_files((store, "data/in.txt")).as_named_input("data").as_mount()
+steps = []
+for i in range({width}):
+    out = PipelineData(f"out{{i}}", datastore=store)
+    folder = f"steps/s{{i}}"
+    step = PythonScriptStep("main.py", name=f"s{{i}}", source_directory=folder, arguments=[data, out], outputs=[out])
+    steps.append(step)
+pipeline = Pipeline(ws, steps=steps, name="fan")
+"""
+
 SLEEPERS = """from airflow_mlpipe import Pipeline, PythonScriptStep, Workspace
 
 ws = Workspace.from_config()
@@ -70,6 +84,12 @@ class Workload:
         for i in range(length):
             self.script(i, salt="")
         (self.folder / "pipeline.py").write_text(CHAIN.format(length=length))
+        return self
+
+    def fan(self, width: int) -> Workload:
+        for i in range(width):
+            self.script(i, salt="")
+        (self.folder / "pipeline.py").write_text(FAN.format(width=width))
         return self
 
     def script(self, i: int, *, salt: str, same_bytes: bool = False) -> None:

@@ -219,14 +219,21 @@ class Dispatcher:
         task, worker.task = worker.task, None
         run: LiveRun = task.run
         if outcome is not None:
-            notes = {row.step_id: row.reason for row in self._catalog.steps(run.id)} if outcome.skips else None
-            run.followed.end(task.instance, outcome, notes)
+            run.followed.end(task.instance, outcome, self._notes(run, task.instance.task_id, outcome))
         else:
             _log.warning("the worker of task %s of run %s died", task.instance.task_id, run.id)
             final = not run.followed.lost(task.instance)
             self._room.run(run.id).lost(task.instance.task_id, final=final)
         if not run.stopped and self._catalog.stop_of(run.id) is not None:
             self._stop(run)
+
+    def _notes(self, run: LiveRun, task_id: str, outcome: Outcome) -> dict[str, str]:
+        """Return why a task ran, and why those that it skips do not."""
+        if outcome.skips:
+            return {row.step_id: row.reason for row in self._catalog.steps(run.id)}
+        if task_id in run.spec.step_by_id:
+            return {task_id: self._catalog.step(run.id, task_id).reason}
+        return {}
 
     def _dag(self, spec_digest: Digest) -> DAG:
         from airflow_mlpipe.engine.dag_factory import build_dag

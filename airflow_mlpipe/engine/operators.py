@@ -57,6 +57,7 @@ class StepOperator(BaseOperator):
             number=ti.try_number,
             last=ti.try_number > ti.max_tries,
             killed=lambda: self._killed,
+            on_reason=lambda reason: self.log.info("why: %s", reason),
             on_line=lambda _stream, line: _step_log.info("%s", line),
         )
         try:

@@ -38,12 +38,14 @@ class Attempt:
         last: whether its failure is the step's failure.
         killed: returns why the task itself is being ended, or None; asked often.
         on_line: gets each line the step prints, with ``stdout`` or ``stderr``.
+        on_reason: gets why the step runs or is reused after all, in one or several lines.
     """
 
     number: int
     last: bool
     killed: Callable[[], str | None] = lambda: None
     on_line: Callable[[str, str], None] | None = None
+    on_reason: Callable[[str], None] = lambda reason: None
 
 
 class EngineRun:
@@ -116,6 +118,7 @@ class EngineRun:
         results = self._inputs(step)
         try:
             decision = self.planner.decide(step, results)
+            attempt.on_reason("\n".join(decision.details or [decision.reason]))
             if decision.result is not None:
                 self._write([decision], {step_id: row})
                 return self._ahead(step_id, decision.result)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import shutil
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from airflow_mlpipe.catalog.catalog import Catalog
-from airflow_mlpipe.errors import MlpipeError, StorageError
+from airflow_mlpipe.errors import MlpipeError, NotFoundError, StorageError
 from airflow_mlpipe.execution.collect import Collected, collect
 from airflow_mlpipe.execution.contract import RunIdentity, StagedInput, StepJob, try_folder
 from airflow_mlpipe.execution.deliver import publish, register
@@ -20,8 +21,9 @@ from airflow_mlpipe.execution.launch import Exit, launch
 from airflow_mlpipe.execution.stage import discard, stage
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, StepOutputRef
 from airflow_mlpipe.model.digest import Digest, JsonValue, digest_json
-from airflow_mlpipe.model.result import StepResult
+from airflow_mlpipe.model.result import ObservedInput, StepResult
 from airflow_mlpipe.model.step import StepSpec
+from airflow_mlpipe.storage.content import keep_source
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.outputs import sweep_attempt
 from airflow_mlpipe.storage.stat_index import StatIndex
@@ -118,6 +120,7 @@ def run_attempt(
         derivation=key.derivation,
         components=dict(key.components),
     )
+    _keep_names(step, key, site)
     job = stage(
         step,
         run,
@@ -139,6 +142,7 @@ def run_attempt(
         _keep_failure(job, exit, kept, site)
         raise
     result = _result(job, key, exit, kept, collected)
+    _keep_names_of_observed(step, kept.observed, site)
     site.catalog.add_written(run.run_id, kept.parent_written)
     site.catalog.commit_result(result, run.run_id, step.id)
     for warning in collected.warnings:
@@ -147,6 +151,30 @@ def run_attempt(
     # Folders of earlier tries, kept to look into a failure, have nothing to tell any more.
     shutil.rmtree(job.work.parent, ignore_errors=True)
     return result
+
+
+def _keep_names(step: StepSpec, key: StepKey, site: Site) -> None:
+    """Keep the names of the files that the step reads, so that the reason of a later run can name those that differ."""
+    for port in step.inputs:
+        if not isinstance(port.source, StepOutputRef):
+            _keep(step, key.components["inputs"][port.name], port.source, site)
+
+
+def _keep_names_of_observed(step: StepSpec, observed: Iterable[ObservedInput], site: Site) -> None:
+    """Do the same for the datasets that the step has looked up by name."""
+    for seen in observed:
+        if seen.kind == "dataset":
+            with suppress(NotFoundError):
+                row = site.catalog.get_dataset(seen.name, seen.resolved)
+                _keep(step, seen.digest, DatasetSpec.model_validate(row.spec), site)
+
+
+def _keep(step: StepSpec, digest: Digest, source: DatasetSpec | DatastorePath, site: Site) -> None:
+    try:
+        keep_source(digest, source, site.store, site.default, site.index)
+    except StorageError as error:
+        # Only an explanation is lost by it; what matters to the step is noticed by the step.
+        _log.warning("step '%s': the names of the files it reads are not kept: %s", step.name, error.message)
 
 
 def _staged(step: StepSpec, key: StepKey, results: Mapping[str, StepResult]) -> dict[str, StagedInput]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from airflow_mlpipe.model.digest import Digest, JsonValue, canonical_json
@@ -25,6 +26,8 @@ def differences(new: Mapping[str, JsonValue], old: Mapping[str, JsonValue], tree
     lines: list[str] = []
     for name, describe in _DESCRIBERS.items():
         if not _same(new.get(name), old.get(name)):
+            if name == "inputs":
+                lines.extend(_sources(new, old))
             lines.extend(describe(new.get(name), old.get(name), trees))
     return lines
 
@@ -50,13 +53,44 @@ def duration_text(value_s: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def changed_files(new: JsonValue, old: JsonValue, trees: Trees, *, count: bool = True) -> str:
+    """Name the files that differ between two trees, or return '' if one of them is not kept.
+
+    Args:
+        new: digest of the tree that is there now.
+        old: digest of the tree that was there before.
+        trees: finds manifests.
+        count: also say how many of how many files differ.
+    """
+    after = trees(new) if isinstance(new, str) else None
+    before = trees(old) if isinstance(old, str) else None
+    if after is None or before is None:
+        return ""
+    new_files = {entry.path: (entry.type, entry.digest) for entry in after.entries}
+    old_files = {entry.path: (entry.type, entry.digest) for entry in before.entries}
+    changed = [
+        f"{path or 'the file'} {'changed' if path in both else 'added' if path in new_files else 'removed'}"
+        for both in [new_files.keys() & old_files.keys()]
+        for path in sorted(new_files.keys() | old_files.keys())
+        if new_files.get(path) != old_files.get(path)
+    ]
+    named = ", ".join(changed[:NAMED_FILES]) + (
+        f" and {len(changed) - NAMED_FILES:,} more" if len(changed) > NAMED_FILES else ""
+    )
+    if not changed:
+        return "the same files, read with other options"
+    if count and len(new_files.keys() | old_files.keys()) > 1:
+        return f"{len(changed):,} of {len(new_files.keys() | old_files.keys()):,} files differ: {named}"
+    return named
+
+
 def _same(a: JsonValue, b: JsonValue) -> bool:
     # As the key sees it: 1, 1.0 and True are equal in Python and different here.
     return canonical_json(a) == canonical_json(b)
 
 
 def _code(new: JsonValue, old: JsonValue, trees: Trees) -> Iterator[str]:
-    yield f"code: {_changed_files(new, old, trees, count=False) or 'the source directory changed'}"
+    yield f"code: {changed_files(new, old, trees, count=False) or 'the source directory changed'}"
 
 
 def _command(new: JsonValue, old: JsonValue, trees: Trees) -> Iterator[str]:
@@ -81,6 +115,20 @@ def _parameters(new: JsonValue, old: JsonValue, trees: Trees) -> Iterator[str]:
         yield f"parameter {name.removeprefix('AML_PARAMETER_')}: {_shown(before)} -> {_shown(after)}"
 
 
+def _sources(new: Mapping[str, JsonValue], old: Mapping[str, JsonValue]) -> Iterator[str]:
+    """Tell of each input whose content changed whether it is another source than before, e.g. a newer version."""
+    labels = new.get("labels") or {}, old.get("labels") or {}
+    for name, before, after in _changed_keys(new.get("inputs"), old.get("inputs")):
+        now, then = (each.get(name) for each in labels)
+        if before is _ABSENT or after is _ABSENT or not now or not then or now == then:
+            continue
+        of, to = _VERSION.fullmatch(then), _VERSION.fullmatch(now)
+        if of and to and of[1] == to[1]:
+            yield f"{to[1]}: {of[2]} -> {to[2]}"
+        else:
+            yield f"input {name}: {then} -> {now}"
+
+
 def _inputs(new: JsonValue, old: JsonValue, trees: Trees) -> Iterator[str]:
     for name, before, after in _changed_keys(new, old):
         if before is _ABSENT:
@@ -88,7 +136,7 @@ def _inputs(new: JsonValue, old: JsonValue, trees: Trees) -> Iterator[str]:
         elif after is _ABSENT:
             yield f"input {name}: removed"
         else:
-            yield f"input {name}: {_changed_files(after, before, trees, count=True) or 'its content changed'}"
+            yield f"input {name}: {changed_files(after, before, trees) or 'its content changed'}"
 
 
 def _ports(new: JsonValue, old: JsonValue, trees: Trees) -> Iterator[str]:
@@ -152,6 +200,7 @@ _DESCRIBERS: dict[str, Callable[[JsonValue, JsonValue, Trees], Iterator[str]]] =
 }
 
 _ABSENT = object()
+_VERSION = re.compile(r"(dataset .+) (v\d+)", re.DOTALL)
 
 
 def _changed_keys(new: JsonValue, old: JsonValue) -> Iterator[tuple[str, JsonValue, JsonValue]]:
@@ -164,25 +213,3 @@ def _changed_keys(new: JsonValue, old: JsonValue) -> Iterator[tuple[str, JsonVal
 
 def _shown(value: JsonValue) -> str:
     return "nothing" if value is _ABSENT or value is None else repr(value) if isinstance(value, str) else str(value)
-
-
-def _changed_files(new: JsonValue, old: JsonValue, trees: Trees, *, count: bool) -> str:
-    """Name the files that differ between two trees, or return '' if one of them is not kept."""
-    after = trees(new) if isinstance(new, str) else None
-    before = trees(old) if isinstance(old, str) else None
-    if after is None or before is None:
-        return ""
-    new_files = {entry.path: (entry.type, entry.digest) for entry in after.entries}
-    old_files = {entry.path: (entry.type, entry.digest) for entry in before.entries}
-    changed = [
-        f"{path or 'the file'} {'changed' if path in both else 'added' if path in new_files else 'removed'}"
-        for both in [new_files.keys() & old_files.keys()]
-        for path in sorted(new_files.keys() | old_files.keys())
-        if new_files.get(path) != old_files.get(path)
-    ]
-    named = ", ".join(changed[:NAMED_FILES]) + (
-        f" and {len(changed) - NAMED_FILES:,} more" if len(changed) > NAMED_FILES else ""
-    )
-    if count and len(new_files) > 1:
-        return f"{len(changed):,} of {len(new_files.keys() | old_files.keys()):,} files differ: {named}"
-    return named

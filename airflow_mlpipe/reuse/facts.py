@@ -6,16 +6,17 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from airflow_mlpipe.catalog.catalog import Catalog
-from airflow_mlpipe.errors import MissingDataError, NotFoundError, StorageError
+from airflow_mlpipe.errors import MissingDataError, MlpipeError, NotFoundError
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath
 from airflow_mlpipe.model.digest import Digest, JsonValue, digest_json
 from airflow_mlpipe.model.result import ObservedInput, OutputRecord, StepResult, TreeManifest
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.reuse.plan import UNRESOLVED
+from airflow_mlpipe.storage.content import source_digest, source_manifest
 from airflow_mlpipe.storage.datastore import LocalStore
-from airflow_mlpipe.storage.outputs import dataset_digest, verify_output
+from airflow_mlpipe.storage.manifests import read_manifest
+from airflow_mlpipe.storage.outputs import verify_output
 from airflow_mlpipe.storage.stat_index import StatIndex
-from airflow_mlpipe.storage.tree import read_manifest
 
 ABSENT = digest_json("absent", None)
 """Content of a DataReference that points at nothing yet: the step may be the one to write it (v1 allows it)."""
@@ -33,6 +34,7 @@ class WorkspaceFacts:
         manifests: LocalStore,
         index: StatIndex,
         environment: Callable[[StepSpec], Mapping[str, JsonValue]],
+        code: Callable[[Digest], TreeManifest | None] = lambda digest: None,
     ) -> None:
         """Answer from these parts.
 
@@ -42,22 +44,26 @@ class WorkspaceFacts:
             manifests: the store that keeps the manifests of trees: the default datastore.
             index: the workspace's stat index.
             environment: identity of the software of a step (``execution.environments``).
+            code: finds the files of source directories that are not stored yet.
         """
         self._catalog = catalog
         self._store = store
         self._manifests = manifests
         self._index = index
         self.environment = environment
+        self._code = code
+        self._sources: dict[Digest, DatasetSpec | DatastorePath] = {}
 
     def content(self, source: DatasetSpec | DatastorePath) -> Digest:
-        """See :meth:`Facts.content`. The way a tabular dataset is read counts as content."""
-        if isinstance(source, DatastorePath):
-            try:
-                return dataset_digest([source], self._store, self._index)
-            except MissingDataError:
-                return ABSENT
-        content = dataset_digest(source.sources, self._store, self._index)
-        return digest_json("table", [content, source.options]) if source.kind == "tabular" else content
+        """See :meth:`Facts.content`."""
+        try:
+            digest = source_digest(source, self._store, self._index)
+        except MissingDataError:
+            if isinstance(source, DatasetSpec):
+                raise
+            return ABSENT
+        self._sources[digest] = source
+        return digest
 
     def problem(self, output: OutputRecord) -> str | None:
         """See :meth:`Facts.problem`."""
@@ -93,10 +99,24 @@ class WorkspaceFacts:
         _log.warning("result %s of step '%s' cannot be reused: %s", result.id, result.step, reason)
         self._catalog.mark_doubtful(result.id, reason)
 
+    def doubt_of(self, result: StepResult) -> str | None:
+        """See :meth:`Facts.doubt_of`."""
+        return self._catalog.doubt_of(result.id)
+
     def trees(self, digest: Digest) -> TreeManifest | None:
         """Return the manifest of a tree, or None if it is not kept."""
+        if digest == ABSENT:
+            return TreeManifest()
         try:
-            return read_manifest(digest, self._manifests)
-        except StorageError:
+            return read_manifest(digest, self._manifests) or self._here(digest) or self._code(digest)
+        except MlpipeError:
             # An explanation that cannot name the file is better than none.
             return None
+
+    def _here(self, digest: Digest) -> TreeManifest | None:
+        """Return the files of an input that this plan has looked at: no step has run on them yet."""
+        source = self._sources.get(digest)
+        if source is None:
+            return None
+        manifest = source_manifest(source, self._store, self._index)
+        return manifest.joined() if manifest.digest == digest else None

@@ -42,7 +42,10 @@ class Identity:
 
     def with_inputs(self, step: StepSpec, inputs: Mapping[str, Digest]) -> dict[str, JsonValue]:
         """Return all components, ``inputs`` included, as they are kept for explanations."""
-        return {**self.components, "inputs": {port.name: inputs[port.name] for port in step.inputs}}
+        components = {**self.components, "inputs": {port.name: inputs[port.name] for port in step.inputs}}
+        # How people call what was read. It tells them "v1 -> v2"; the key does not have it.
+        labels = {port.name: port.label for port in step.inputs if port.label}
+        return {**components, "labels": labels} if labels else components
 
 
 def derived(producer: Digest, output: str) -> Digest:

@@ -13,7 +13,7 @@ from airflow_mlpipe.model.graph import consumers, producers
 from airflow_mlpipe.model.result import ObservedInput, OutputRecord, StepResult, TreeManifest
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.model.step import StepSpec
-from airflow_mlpipe.reuse.explain import differences, duration_text, nearest
+from airflow_mlpipe.reuse.explain import changed_files, differences, duration_text, nearest
 from airflow_mlpipe.reuse.fingerprint import Identity, derived, identify
 
 NEAREST = 8
@@ -53,6 +53,9 @@ class Facts(Protocol):
 
     def doubt(self, result: StepResult, reason: str) -> None:
         """Note that `result` cannot be taken, so that it is not offered again."""
+
+    def doubt_of(self, result: StepResult) -> str | None:
+        """Return what :meth:`doubt` noted of `result`, or None."""
 
     def trees(self, digest: Digest) -> TreeManifest | None:
         """Return the manifest of a tree, or None if it is not kept."""
@@ -240,9 +243,15 @@ class Planner:
         for seen in result.observed:
             version, digest = self._facts.resolve(seen)
             if digest != seen.digest:
-                today = f"v{seen.resolved} -> v{version}" if version != UNRESOLVED else f"v{seen.resolved} is gone"
-                return f"{seen.kind} {seen.name}: {today}, read inside the step"
+                return f"{seen.kind} {seen.name}{self._change(seen, version, digest)}, read inside the step"
         return None
+
+    def _change(self, seen: ObservedInput, version: str, digest: Digest | None) -> str:
+        if version == UNRESOLVED:
+            return f": v{seen.resolved} is gone"
+        if version != seen.resolved:
+            return f": v{seen.resolved} -> v{version}"
+        return f" v{version}: {changed_files(digest, seen.digest, self._facts.trees) or 'its content changed'}"
 
     def _difference(self, step: StepSpec, components: Mapping[str, JsonValue]) -> tuple[str, list[str]]:
         closest = nearest(components, self._facts.latest(self._spec.name, step.name, NEAREST))
@@ -250,7 +259,8 @@ class Planner:
             return "no earlier result of this step", []
         lines = differences(components, closest.components, self._facts.trees)
         if not lines:
-            return "its earlier result is not usable any more", []
+            # An earlier plan of this run, or another run, has found out.
+            return self._facts.doubt_of(closest) or "its earlier result is not usable any more", []
         return lines[0], lines
 
     def _identity(self, step: StepSpec) -> Identity:

@@ -25,6 +25,7 @@ from airflow_mlpipe.sdk.ports import Ports
 from airflow_mlpipe.sdk.steps import PipelineStep
 
 if TYPE_CHECKING:
+    from airflow_mlpipe.model.result import TreeManifest
     from airflow_mlpipe.sdk.pipeline import Pipeline
     from airflow_mlpipe.storage.snapshot import Snapshot, SourceScan
 
@@ -46,6 +47,17 @@ class CompiledPipeline:
 
     spec: PipelineSpec
     snapshots: dict[Digest, Snapshot]
+
+    def code_files(self, digest: Digest) -> TreeManifest | None:
+        """Return the files of the snapshot, or of its part that decides about reuse, with that digest; or None.
+
+        Raises:
+            StorageError: if the source directory cannot be read.
+        """
+        for snapshot in self.snapshots.values():
+            if digest in (snapshot.digest, snapshot.code):
+                return snapshot.files_of(digest)
+        return None
 
 
 class Problems(Exception):

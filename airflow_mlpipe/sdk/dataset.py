@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_mlpipe.errors import MissingDataError, NotFoundError, StorageError
 from airflow_mlpipe.model.data import DatasetSpec
-from airflow_mlpipe.model.digest import Digest, digest_json
+from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.sdk import observe
 from airflow_mlpipe.sdk.consumption import DatasetConsumptionConfig
 from airflow_mlpipe.sdk.dataset_factory import FileDatasetFactory, TabularDatasetFactory
@@ -101,7 +101,7 @@ class AbstractDataset:
         Raises:
             MissingDataError: if a path matches nothing.
         """
-        from airflow_mlpipe.storage.outputs import dataset_digest
+        from airflow_mlpipe.storage.content import dataset_digest
 
         return dataset_digest(self._spec.sources, self._workspace.store, self._workspace.index)
 
@@ -111,7 +111,9 @@ class AbstractDataset:
         Raises:
             MissingDataError: if a path matches nothing.
         """
-        return digest_json("table", [self.digest(), self._spec.options]) if self.kind == "tabular" else self.digest()
+        from airflow_mlpipe.storage.content import source_digest
+
+        return source_digest(self._spec, self._workspace.store, self._workspace.index)
 
     def register(
         self,

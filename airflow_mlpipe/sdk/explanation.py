@@ -82,6 +82,6 @@ def _differences(workspace: Workspace, row: StepRow, other: StepResult | None) -
 
 def manifest(workspace: Workspace, digest: Digest) -> TreeManifest | None:
     """Return the manifest of a tree, or None if it is not kept."""
-    from airflow_mlpipe.storage.tree import read_manifest
+    from airflow_mlpipe.sdk.submit import facts_of
 
-    return read_manifest(digest, workspace.default_store)
+    return facts_of(workspace).trees(digest)

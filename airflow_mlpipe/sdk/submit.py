@@ -21,8 +21,8 @@ from airflow_mlpipe.sdk.run_plan import PlannedRun
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from airflow_mlpipe.model.digest import JsonValue
-    from airflow_mlpipe.model.result import StepResult
+    from airflow_mlpipe.model.digest import Digest, JsonValue
+    from airflow_mlpipe.model.result import StepResult, TreeManifest
     from airflow_mlpipe.model.spec import PipelineSpec
     from airflow_mlpipe.model.step import StepSpec
     from airflow_mlpipe.sdk.compile import CompiledPipeline
@@ -155,6 +155,7 @@ class _GitReader:
 def facts_of(
     workspace: Workspace,
     environment: Callable[[StepSpec], Mapping[str, JsonValue]] = lambda step: {},
+    code: Callable[[Digest], TreeManifest | None] = lambda digest: None,
     *,
     dry: bool = False,
 ) -> WorkspaceFacts:
@@ -163,10 +164,11 @@ def facts_of(
     Args:
         workspace: the workspace.
         environment: tells the identity of a step's software.
+        code: finds the files of source directories that are not stored yet.
         dry: whether asking must leave no trace.
     """
     kind = _DryFacts if dry else WorkspaceFacts
-    return kind(workspace.catalog, workspace.store, workspace.default_store, workspace.index, environment)
+    return kind(workspace.catalog, workspace.store, workspace.default_store, workspace.index, environment, code)
 
 
 def _planner(
@@ -180,7 +182,7 @@ def _planner(
     from airflow_mlpipe.execution.step_environments import StepEnvironments
 
     environments = StepEnvironments(workspace.dir, workspace.default_store, workspace.index, compiled.snapshots)
-    facts = facts_of(workspace, environments, dry=dry)
+    facts = facts_of(workspace, environments, compiled.code_files, dry=dry)
     return Planner(compiled.spec, parameters, facts, regenerate=options.regenerate)
 
 

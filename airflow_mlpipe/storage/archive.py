@@ -17,17 +17,10 @@ from airflow_mlpipe.model.result import TreeManifest
 from airflow_mlpipe.storage.atomic import replacing, system_errors
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.ignore import IgnoreRules
+from airflow_mlpipe.storage.manifests import manifest_path, read_manifest, write_manifest
 from airflow_mlpipe.storage.records import Record, Walk, open_record
 from airflow_mlpipe.storage.source import Snapshot, covers
-from airflow_mlpipe.storage.tree import (
-    Row,
-    link_target,
-    manifest_path,
-    read_manifest,
-    subset,
-    to_manifest,
-    write_manifest,
-)
+from airflow_mlpipe.storage.tree import Row, link_target, subset, to_manifest
 from airflow_mlpipe.storage.walk import walk
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ a failure, or when it is collected as garbage - needs that; the content is known
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from stat import S_ISLNK
 from typing import Any, Literal
@@ -20,17 +19,17 @@ from airflow_mlpipe.errors import (
     StorageError,
 )
 from airflow_mlpipe.model.data import DatastorePath, OutputSpec
-from airflow_mlpipe.model.digest import Digest, digest_json, short
+from airflow_mlpipe.model.digest import Digest, short
 from airflow_mlpipe.model.result import OutputRecord
 from airflow_mlpipe.storage.atomic import system_errors
+from airflow_mlpipe.storage.content import walk_source
 from airflow_mlpipe.storage.copying import copy_private
-from airflow_mlpipe.storage.datastore import OWN_FOLDERS, LocalStore
-from airflow_mlpipe.storage.records import Walk
+from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.manifests import write_manifest
 from airflow_mlpipe.storage.sealing import seal
 from airflow_mlpipe.storage.stat_index import StatIndex
-from airflow_mlpipe.storage.tree import manifest_of, scan_tree, summarise, tree_digest, variant_of, write_manifest
+from airflow_mlpipe.storage.tree import manifest_of, scan_tree, tree_digest, variant_of
 from airflow_mlpipe.storage.walk import walk
-from airflow_mlpipe.storage.wildcard import is_pattern
 
 _FOLDERS: dict[str, str] = {"data": "azureml", "dataset": "dataset"}
 
@@ -90,29 +89,6 @@ def verify_output(record: OutputRecord, store: LocalStore, index: StatIndex | No
     return None
 
 
-def dataset_digest(
-    sources: Sequence[DatastorePath], store: Callable[[str], LocalStore], index: StatIndex | None = None
-) -> Digest:
-    """Return the identity of the content of `sources`, in their order.
-
-    Links are followed inside the store. The package's own folders do not count as content of a store's root.
-
-    Args:
-        sources: files, folders and patterns.
-        store: opens a datastore by name.
-        index: remembers what was read.
-
-    Raises:
-        MissingDataError: if a source matches nothing.
-        StorageError: if one cannot be read or holds a link out of its store.
-    """
-    digests = []
-    for source in sources:
-        found, variant = _walk_source(source, store(source.datastore))
-        digests.append(summarise(found, variant, index).digest)
-    return digest_json("dataset", digests)
-
-
 def materialise(source: DatastorePath, store: LocalStore, into: Path, *, expected: Digest | None = None) -> Path:
     """Make a private writable copy of a file, folder or pattern in the folder `into`.
 
@@ -131,7 +107,7 @@ def materialise(source: DatastorePath, store: LocalStore, into: Path, *, expecte
         StorageError: if something cannot be read or written.
     """
     # The bytes of an output are compared, links included; a data source shows what its links mean.
-    found = walk(store.path_of(source.path)) if expected else _walk_source(source, store)[0]
+    found = walk(store.path_of(source.path)) if expected else walk_source(source, store)[0]
     copy = into / Path(found.root).name if found.is_file else into
     copy_private(found, copy)
     if expected is not None and scan_tree(copy).digest != expected:
@@ -167,16 +143,3 @@ def _make_writable(function: Any, path: str, error: Any) -> None:
         shutil.rmtree(place)
     else:
         function(path)
-
-
-def _walk_source(source: DatastorePath, store: LocalStore) -> tuple[Walk, str]:
-    path = store.path_of(source.path)
-    if is_pattern(source.path) and not path.exists():
-        prefix, found = store.walk_pattern(source.path)
-        if not found.records:
-            raise MissingDataError(f"nothing matches '{source.path}' in datastore '{store.name}' ('{store.root}')")
-        return found, f"{variant_of(None, () if prefix else OWN_FOLDERS, store.root)}{source.path}"
-    exclude = () if source.path else OWN_FOLDERS
-    if not path.exists():
-        raise MissingDataError(f"there is no '{source.path}' in datastore '{store.name}' ('{store.root}')")
-    return walk(path, exclude_top=exclude, follow_within=store.root), variant_of(None, exclude, store.root)

@@ -11,11 +11,12 @@ from pathlib import Path
 from airflow_mlpipe.errors import PipelineError, StorageError
 from airflow_mlpipe.model.data import normalise_path
 from airflow_mlpipe.model.digest import Digest
+from airflow_mlpipe.model.result import TreeManifest
 from airflow_mlpipe.storage.ignore import IgnoreRules
 from airflow_mlpipe.storage.limits import SnapshotLimits, check_limits
 from airflow_mlpipe.storage.records import Walk
 from airflow_mlpipe.storage.stat_index import StatIndex, TreeSummary
-from airflow_mlpipe.storage.tree import manifest_of, subset, summarise, variant_of
+from airflow_mlpipe.storage.tree import manifest_of, scan_tree, subset, summarise, variant_of
 from airflow_mlpipe.storage.walk import walk
 
 
@@ -38,6 +39,16 @@ class Snapshot:
     size_bytes: int
     source: Path
     hashed: tuple[str, ...] = ()
+
+    def files_of(self, digest: Digest) -> TreeManifest | None:
+        """Return the files as they are now of all of it, or of its code; None if they do not have that digest.
+
+        Raises:
+            StorageError: if one cannot be read.
+        """
+        whole = scan_tree(self.source, ignore=IgnoreRules(self.source))
+        trees = (whole, subset(whole, covers(self.hashed))) if self.hashed else (whole,)
+        return next((tree for tree in trees if tree.digest == digest), None)
 
 
 @dataclass(slots=True)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import posixpath
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
 from airflow_mlpipe.errors import MissingDataError, StorageError
-from airflow_mlpipe.model.digest import Digest, canonical_json, digest_bytes, digest_json, hex_part, short
+from airflow_mlpipe.model.digest import Digest, digest_bytes, digest_json
 from airflow_mlpipe.model.result import TreeEntry, TreeManifest
 from airflow_mlpipe.storage.hashing import hash_records
 from airflow_mlpipe.storage.ignore import IgnoreRules
@@ -20,18 +18,11 @@ from airflow_mlpipe.storage.records import Walk
 from airflow_mlpipe.storage.stat_index import FileState, StatIndex, TreeSummary
 from airflow_mlpipe.storage.walk import walk
 
-if TYPE_CHECKING:
-    from airflow_mlpipe.storage.datastore import LocalStore
-
-_log = logging.getLogger(__name__)
-
 RACY_NS = 20_000_000
 """A file touched later than this before the walk may be touched again without its times changing."""
 
 Row = tuple[str, str, Digest, int]
 """path, type, digest, size in bytes: an entry of a manifest."""
-
-_MANIFEST_VERSION = 1
 
 
 def tree_digest(
@@ -126,51 +117,6 @@ def link_target(root: str, path: str) -> str:
             f"link '{full}' points to '{text}', outside of '{root}'; links may only point inside: copy the file instead"
         )
     return target
-
-
-def write_manifest(manifest: TreeManifest, store: LocalStore) -> None:
-    """Keep `manifest` in the store under its digest, if it is not there.
-
-    Raises:
-        StorageError: if it cannot be written.
-    """
-    path = manifest_path(manifest.digest)
-    if not store.exists(path):
-        entries = [[e.path, e.type, e.digest, e.size_bytes] for e in manifest.entries]
-        store.write_bytes(path, canonical_json({"schema_version": _MANIFEST_VERSION, "entries": entries}))
-
-
-def read_manifest(digest: Digest, store: LocalStore) -> TreeManifest | None:
-    """Return the manifest that :func:`write_manifest` kept, or None if the store does not have it.
-
-    A damaged one counts as not kept, with a warning, and is removed so that it is written again; so does one of a
-    newer version, which stays.
-
-    Raises:
-        StorageError: if the store cannot be read.
-    """
-    path = manifest_path(digest)
-    try:
-        document = json.loads(store.read_bytes(path).decode("utf-8", "surrogateescape"))
-        if document["schema_version"] > _MANIFEST_VERSION:
-            _log.warning("the manifest of %s in %s: %s is of a newer version", short(digest), store.name, path)
-            return None
-        manifest = to_manifest([(p, t, d, s) for p, t, d, s in document["entries"]])
-        if manifest.digest == digest:
-            return manifest
-    except MissingDataError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        _log.debug("manifest %s: %s", path, error)
-    _log.warning("the manifest of %s in %s: %s is damaged; it is removed", short(digest), store.name, path)
-    with suppress(OSError):
-        store.path_of(path).unlink()
-    return None
-
-
-def manifest_path(digest: Digest) -> str:
-    """Return where a store keeps the manifest of `digest`."""
-    return f"manifests/{hex_part(digest)}.json"
 
 
 def _read(found: Walk, variant: str, index: StatIndex | None, signature: bytes) -> tuple[TreeSummary, list[Row]]:

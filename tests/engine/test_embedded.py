@@ -49,6 +49,8 @@ def test_a_chain_passes_data_on_and_airflow_shows_it(site: Site):
     assert site.output(run, "c") == "one\ntwo\nthree\n"
     assert set(site.tasks(run).values()) == {"success"}
     assert "step b speaks" in site.task_log(run, "b")
+    assert "why: no earlier result of this step" in site.task_log(run, "b")
+    assert site.notes(run)["b"] == "no earlier result of this step"
     assert run.started_at < run.ended_at
 
 

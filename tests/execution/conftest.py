@@ -19,8 +19,9 @@ from airflow_mlpipe.execution.stage import stage
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, OutputSpec
 from airflow_mlpipe.model.result import OutputRecord
 from airflow_mlpipe.model.step import Argument, StepSpec
+from airflow_mlpipe.storage.content import dataset_digest
 from airflow_mlpipe.storage.datastore import LocalStore
-from airflow_mlpipe.storage.outputs import commit_output, dataset_digest
+from airflow_mlpipe.storage.outputs import commit_output
 from airflow_mlpipe.storage.snapshot import store_snapshot, take_snapshot
 from airflow_mlpipe.storage.stat_index import StatIndex
 

@@ -55,6 +55,7 @@ def test_data_counts_the_files():
         ("command", ["b.py"], ["a.py"], "script: a.py -> b.py"),
         ("inputs", {"d": "b3:1"}, {"d": "b3:0"}, "input d: its content changed"),
         ("inputs", {"d": "b3:1"}, {}, "input d: added"),
+        ("inputs", {}, {"d": "b3:1"}, "input d: removed"),
         (
             "ports",
             {"d": ["download", False, None]},
@@ -95,3 +96,30 @@ def test_the_most_telling_difference_comes_first():
 )
 def test_durations_as_people_say_them(value_s, text):
     assert duration_text(value_s) == text
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "lines"),
+    [
+        ("dataset a v1", "dataset a v12", ["dataset a: v1 -> v12", "input d: its content changed"]),
+        ("dataset a v1 v2", "dataset a v1 v3", ["dataset a v1: v2 -> v3", "input d: its content changed"]),
+        ("dataset a v1", "dataset b v2", ["input d: dataset a v1 -> dataset b v2", "input d: its content changed"]),
+        ("s:/x", "s:/y", ["input d: s:/x -> s:/y", "input d: its content changed"]),
+        ("s:/x", "s:/x", ["input d: its content changed"]),
+        (None, "s:/x", ["input d: its content changed"]),
+    ],
+)
+def test_another_source_is_told_before_its_files(before, after, lines):
+    new, old = {"inputs": {"d": "b3:1"}, "labels": {"d": after}}, {"inputs": {"d": "b3:0"}}
+    if before is not None:
+        old["labels"] = {"d": before}
+    assert differences(new, old, no_trees) == lines
+
+
+def test_another_name_of_the_same_content_is_no_difference():
+    new = {"inputs": {"d": "b3:1"}, "labels": {"d": "dataset a v2"}}
+    assert differences(new, {"inputs": {"d": "b3:1"}, "labels": {"d": "dataset a v1"}}, no_trees) == []
+
+
+def test_a_file_that_was_not_there_yet():
+    assert told(tree(**{"": "1"}), tree(), "inputs") == ["input data: the file added"]

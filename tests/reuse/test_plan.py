@@ -75,7 +75,9 @@ def test_a_result_whose_bytes_are_doubtful_is_a_miss_that_says_so():
     world.broken["s1-1"] = "output 'out' missing from d: s1-1"
     decision = plan(world, spec).decisions[1]
     assert (decision.decision, decision.reason) == ("run", "output 'out' missing from d: s1-1")
-    assert world.doubted == ["r1"]
+    assert list(world.doubted) == ["r1"]
+    # Planned again, by a sensor after a submit: the reason stays.
+    assert plan(world, spec).decisions[1].reason == "output 'out' missing from d: s1-1"
 
 
 def test_an_older_good_result_serves_when_the_newest_is_doubtful():

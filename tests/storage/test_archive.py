@@ -14,8 +14,9 @@ from airflow_mlpipe.model.digest import digest_bytes
 from airflow_mlpipe.storage import archive as archive_module
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.ignore import IgnoreRules
+from airflow_mlpipe.storage.manifests import manifest_path, read_manifest
 from airflow_mlpipe.storage.snapshot import archive_path, extract_snapshot, store_snapshot, take_snapshot
-from airflow_mlpipe.storage.tree import manifest_path, read_manifest, scan_tree
+from airflow_mlpipe.storage.tree import scan_tree
 
 
 def plant(source: Path) -> None:

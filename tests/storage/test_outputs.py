@@ -15,16 +15,16 @@ from airflow_mlpipe.model.data import DatastorePath, OutputSpec
 from airflow_mlpipe.model.result import OutputRecord
 from airflow_mlpipe.storage import hashing
 from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.manifests import read_manifest
 from airflow_mlpipe.storage.outputs import (
     attempt_path,
     commit_output,
-    dataset_digest,
     materialise,
     sweep_attempt,
     verify_output,
 )
 from airflow_mlpipe.storage.stat_index import StatIndex
-from airflow_mlpipe.storage.tree import read_manifest, scan_tree
+from airflow_mlpipe.storage.tree import scan_tree
 
 SPEC = OutputSpec(name="mid", datastore="blob")
 
@@ -180,65 +180,6 @@ def test_an_unchanged_output_is_not_read(
     monkeypatch.setattr(hashing, "hash_record", lambda *_: pytest.fail("a file was read"))
     with StatIndex(tmp_path / "i.db") as index:
         assert verify_output(record, store, index) is None
-
-
-class TestDatasets:
-    """Identity of what users bring."""
-
-    @pytest.fixture
-    def digest(self, store: LocalStore, tmp_path: Path):
-        index = StatIndex(tmp_path / "i.db")
-        yield lambda *paths: dataset_digest(
-            [DatastorePath(datastore="blob", path=path) for path in paths], {"blob": store}.__getitem__, index
-        )
-        index.close()
-
-    def test_content_counts_and_names_of_stores_do_not(self, digest, store: LocalStore, tmp_path: Path) -> None:
-        store.write_bytes("d/a.csv", b"1")
-        first = digest("d")
-        assert digest("/d/") == first
-        other = LocalStore("other", tmp_path / "other")
-        other.write_bytes("elsewhere/a.csv", b"1")
-        assert dataset_digest([DatastorePath(datastore="other", path="elsewhere")], lambda _: other) == first
-        store.write_bytes("d/a.csv", b"2")
-        assert digest("d") != first
-
-    def test_files_folders_and_patterns(self, digest, store: LocalStore) -> None:
-        for path in ("d/a.csv", "d/b.csv", "d/n.txt", "d/sub/c.csv"):
-            store.write_bytes(path, path.encode())
-        before = {path: digest(path) for path in ("d/a.csv", "d", "d/*.csv", "d/**/*.csv", "")}
-        assert len(set(before.values())) == 5
-        store.write_bytes("d/n.txt", b"changed")
-        changed = {path for path, old in before.items() if digest(path) != old}
-        assert changed == {"d", ""}
-        store.write_bytes("d/sub/c.csv", b"changed")
-        assert digest("d/*.csv") == before["d/*.csv"]
-        assert digest("d/**/*.csv") != before["d/**/*.csv"]
-
-    def test_order_and_number_of_sources_count(self, digest, store: LocalStore) -> None:
-        store.write_bytes("a", b"1")
-        store.write_bytes("b", b"2")
-        assert len({digest("a"), digest("b"), digest("a", "b"), digest("b", "a"), digest("a", "a")}) == 5
-
-    def test_our_own_folders_do_not_count_at_the_root(self, digest, store: LocalStore) -> None:
-        store.write_bytes("d/a", b"1")
-        before = digest(""), digest("**")
-        for path in ("azureml/x/o", "dataset/x/o", "snapshots/s", "manifests/m", "runs/r/l", "models/m/1/f"):
-            store.write_bytes(path, b"own")
-        assert (digest(""), digest("**")) == before
-        assert digest("models/m/1") != digest("d/a")
-
-    @pytest.mark.parametrize("path", ["none", "d/none.csv", "d/*.parquet", "none/**"])
-    def test_a_source_that_matches_nothing(self, path: str, digest, store: LocalStore) -> None:
-        store.write_bytes("d/a.csv", b"")
-        with pytest.raises(MissingDataError, match="blob"):
-            digest("d", path)
-
-    def test_a_name_with_pattern_characters_that_exists_is_that_file(self, digest, store: LocalStore) -> None:
-        store.write_bytes("d/[1].csv", b"x")
-        store.write_bytes("d/1.csv", b"y")
-        store.write_bytes("e/f", b"x")
-        assert digest("d/[1].csv") == digest("e/f")
 
 
 class TestMaterialise:

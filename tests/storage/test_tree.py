@@ -19,15 +19,9 @@ from airflow_mlpipe.model.digest import digest_bytes
 from airflow_mlpipe.storage import hashing
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.ignore import IgnoreRules
+from airflow_mlpipe.storage.manifests import read_manifest, write_manifest
 from airflow_mlpipe.storage.stat_index import StatIndex
-from airflow_mlpipe.storage.tree import (
-    manifest_of,
-    manifest_path,
-    read_manifest,
-    scan_tree,
-    tree_digest,
-    write_manifest,
-)
+from airflow_mlpipe.storage.tree import manifest_of, scan_tree, tree_digest
 from airflow_mlpipe.storage.walk import walk
 
 LONG_AGO_NS = 1_500_000_000 * 10**9
@@ -417,32 +411,3 @@ def test_what_is_no_file_is_an_error(kind: str, tmp_path: Path, monkeypatch: pyt
 def test_deep_trees(tmp_path: Path) -> None:
     subprocess.run(["sh", "-c", "for i in $(seq 300); do mkdir d; cd d; done; echo x > f"], cwd=tmp_path, check=True)
     assert list(entries(scan_tree(tmp_path))) == ["d/" * 300 + "f"]
-
-
-class TestManifests:
-    """Manifests kept in a store."""
-
-    @pytest.fixture
-    def store(self, tmp_path: Path) -> LocalStore:
-        return LocalStore("store", tmp_path / "store")
-
-    def test_one_that_is_not_kept(self, store: LocalStore) -> None:
-        assert read_manifest(digest_bytes(b""), store) is None
-
-    @pytest.mark.parametrize("damage", [b"", b"{}", b"[1]", b"\xff\xfe", b'{"schema_version":1,"entries":[]}', b"null"])
-    def test_a_damaged_one_is_written_again(self, damage: bytes, store: LocalStore, tmp_path: Path) -> None:
-        (tmp_path / "f").write_text("x")
-        manifest = scan_tree(tmp_path / "f")
-        store.write_bytes(manifest_path(manifest.digest), damage)
-        assert read_manifest(manifest.digest, store) is None
-        write_manifest(manifest, store)
-        assert read_manifest(manifest.digest, store) == manifest
-
-    def test_a_newer_one_stays(self, store: LocalStore, tmp_path: Path) -> None:
-        (tmp_path / "f").write_text("x")
-        manifest = scan_tree(tmp_path / "f")
-        path = manifest_path(manifest.digest)
-        store.write_bytes(path, b'{"schema_version":2,"other":[]}')
-        assert read_manifest(manifest.digest, store) is None
-        write_manifest(manifest, store)
-        assert store.read_bytes(path) == b'{"schema_version":2,"other":[]}'

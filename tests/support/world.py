@@ -48,7 +48,7 @@ class World:
     results: list[StepResult] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
     versions: dict[str, tuple[str, str]] = field(default_factory=dict)
-    doubted: list[str] = field(default_factory=list)
+    doubted: dict[str, str] = field(default_factory=dict)
     queries: list[str] = field(default_factory=list)
     packages: dict[str, str] = field(default_factory=lambda: {"python": "3.11"})
     clock: datetime = NOON
@@ -75,10 +75,13 @@ class World:
 
     def latest(self, pipeline: str, step: str, limit: int):
         self.queries.append("latest")
-        return [r for r in self.newest_first() if (r.pipeline, r.step) == (pipeline, step)][:limit]
+        return [r for r in reversed(self.results) if (r.pipeline, r.step) == (pipeline, step)][:limit]
 
     def doubt(self, result: StepResult, reason: str):
-        self.doubted.append(result.id)
+        self.doubted[result.id] = reason
+
+    def doubt_of(self, result: StepResult):
+        return self.doubted.get(result.id)
 
     def trees(self, digest: str):
         return None

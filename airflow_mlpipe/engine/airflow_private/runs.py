@@ -143,9 +143,9 @@ class FollowedRun:
         Args:
             ti: the task.
             outcome: what its worker said.
-            notes: texts to show in Airflow's UI on the tasks it skips, by task.
+            notes: texts to show in Airflow's UI on it and on the tasks it skips, by task.
         """
-        for task_id in outcome.skips:
+        for task_id in (ti.task_id, *outcome.skips):
             if notes and task_id in notes:
                 self.tasks[task_id].note = notes[task_id]
         for key, value in outcome.xcoms.items():

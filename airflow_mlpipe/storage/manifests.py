@@ -1,0 +1,136 @@
+"""The manifests that a store keeps: lists of files under the digest of what they describe, a tree or an input."""
+
+from __future__ import annotations
+
+import json
+import logging
+import posixpath
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_mlpipe.errors import MissingDataError
+from airflow_mlpipe.model.digest import Digest, JsonValue, canonical_json, digest_json, hex_part, short
+from airflow_mlpipe.model.result import TreeManifest
+from airflow_mlpipe.storage.tree import to_manifest
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.storage.datastore import LocalStore
+
+_log = logging.getLogger(__name__)
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SourceManifest:
+    """The files of an input that no step of the pipeline made.
+
+    Attributes:
+        trees: of each source its path in its datastore, for people, and its manifest.
+        options: how a tabular dataset is read; None for files.
+    """
+
+    trees: tuple[tuple[str, TreeManifest], ...]
+    options: Mapping[str, JsonValue] | None = None
+
+    @property
+    def digest(self) -> Digest:
+        """Identity of the content, as keys have it. Where it lies does not count."""
+        return dataset_identity([tree.digest for _, tree in self.trees], self.options)
+
+    def joined(self) -> TreeManifest:
+        """Return all files as one tree; those of several sources by their paths in the datastore."""
+        if len(self.trees) == 1:
+            return self.trees[0][1]
+        return TreeManifest(
+            entries=tuple(
+                entry.model_copy(update={"path": posixpath.join(path, entry.path) if entry.path else path})
+                for path, tree in self.trees
+                for entry in tree.entries
+            )
+        )
+
+
+def dataset_identity(trees: Sequence[Digest], options: Mapping[str, JsonValue] | None = None) -> Digest:
+    """Return the identity of a dataset.
+
+    Args:
+        trees: digest of each of its sources, in their order.
+        options: how a tabular dataset is read; None for files.
+    """
+    files = digest_json("dataset", list(trees))
+    return files if options is None else digest_json("table", [files, dict(options)])
+
+
+def manifest_path(digest: Digest) -> str:
+    """Return where a store keeps the manifest of `digest`."""
+    return f"manifests/{hex_part(digest)}.json"
+
+
+def write_manifest(manifest: TreeManifest, store: LocalStore) -> None:
+    """Keep `manifest` in the store under its digest, if it is not there.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
+    _write(manifest.digest, {"entries": _rows(manifest)}, store)
+
+
+def write_source_manifest(manifest: SourceManifest, store: LocalStore) -> None:
+    """Keep the files of an input in the store under the digest that keys have of it, if they are not there.
+
+    Raises:
+        StorageError: if they cannot be written.
+    """
+    trees = [[path, _rows(tree)] for path, tree in manifest.trees]
+    _write(manifest.digest, {"trees": trees, "options": manifest.options}, store)
+
+
+def read_manifest(digest: Digest, store: LocalStore) -> TreeManifest | None:
+    """Return what :func:`write_manifest` or :func:`write_source_manifest` kept, or None if the store does not have it.
+
+    A damaged one counts as not kept, with a warning, and is removed so that it is written again; so does one of a
+    newer version, which stays.
+
+    Raises:
+        StorageError: if the store cannot be read.
+    """
+    path = manifest_path(digest)
+    try:
+        document = json.loads(store.read_bytes(path).decode("utf-8", "surrogateescape"))
+        if document["schema_version"] > _VERSION:
+            _log.warning("the manifest of %s in %s: %s is of a newer version", short(digest), store.name, path)
+            return None
+        found, manifest = _described(document)
+        if found == digest:
+            return manifest
+    except MissingDataError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        _log.debug("manifest %s: %s", path, error)
+    _log.warning("the manifest of %s in %s: %s is damaged; it is removed", short(digest), store.name, path)
+    with suppress(OSError):
+        store.path_of(path).unlink()
+    return None
+
+
+def _described(document: Mapping[str, JsonValue]) -> tuple[Digest, TreeManifest]:
+    """Return what a document is the manifest of, and its files."""
+    if "trees" not in document:
+        manifest = to_manifest([tuple(row) for row in document["entries"]])
+        return manifest.digest, manifest
+    trees = tuple((path, to_manifest([tuple(row) for row in rows])) for path, rows in document["trees"])
+    source = SourceManifest(trees, document["options"])
+    return source.digest, source.joined()
+
+
+def _rows(manifest: TreeManifest) -> list[list[JsonValue]]:
+    return [[e.path, e.type, e.digest, e.size_bytes] for e in manifest.entries]
+
+
+def _write(digest: Digest, document: Mapping[str, JsonValue], store: LocalStore) -> None:
+    path = manifest_path(digest)
+    if not store.exists(path):
+        store.write_bytes(path, canonical_json({"schema_version": _VERSION, **document}))
