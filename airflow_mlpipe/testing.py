@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from airflow_mlpipe.catalog.part import utc_now
 from airflow_mlpipe.engine.bookkeeping import close_run
+from airflow_mlpipe.engine.flight import StepWaits
 from airflow_mlpipe.engine.room import Room
 from airflow_mlpipe.engine.runs import Attempt, EngineRun, StepNotNeeded, is_final
 from airflow_mlpipe.errors import MlpipeError
 from airflow_mlpipe.model.graph import dependencies
 from airflow_mlpipe.model.step import StepSpec
+
+_WAIT_POLL_S = 0.1
 
 
 class InlineEngine:
@@ -74,10 +78,19 @@ def _carry(run: EngineRun, step: StepSpec) -> list[str]:
     """Run a step, again while it fails and tries are left; return the steps that are fine after it."""
     for number in range(1, step.retries + 2):
         try:
-            return [step.id, *run.step(step.id, Attempt(number=number, last=number > step.retries))]
+            return [step.id, *_step(run, step, Attempt(number=number, last=number > step.retries))]
         except StepNotNeeded:
             return []
         except MlpipeError as error:
             if is_final(error):
                 return []
     return []
+
+
+def _step(run: EngineRun, step: StepSpec, attempt: Attempt) -> list[str]:
+    """Do one try, once nobody else computes the same."""
+    while True:
+        try:
+            return run.step(step.id, attempt)
+        except StepWaits:
+            time.sleep(_WAIT_POLL_S)

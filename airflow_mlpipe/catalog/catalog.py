@@ -7,6 +7,7 @@ from datetime import datetime
 
 from airflow_mlpipe.catalog.connection import Database
 from airflow_mlpipe.catalog.datasets import DatasetPart
+from airflow_mlpipe.catalog.leases import LeasePart
 from airflow_mlpipe.catalog.models import ModelPart
 from airflow_mlpipe.catalog.part import utc_now
 from airflow_mlpipe.catalog.records import RecordPart
@@ -16,7 +17,7 @@ from airflow_mlpipe.catalog.schema import create_schema, update_schema
 from airflow_mlpipe.catalog.steps import StepPart
 
 
-class Catalog(RunPart, StepPart, ResultPart, RecordPart, DatasetPart, ModelPart):
+class Catalog(RunPart, StepPart, ResultPart, LeasePart, RecordPart, DatasetPart, ModelPart):
     """Experiments, runs, results and everything that is registered by name, in one database.
 
     Safe to use from many processes and threads, and in a child of a process that used it. Each writing method is one

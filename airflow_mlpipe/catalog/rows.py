@@ -134,6 +134,31 @@ class Stop:
 
 
 @dataclass(slots=True, kw_only=True)
+class Lease:
+    """The right of one step to compute a result while others that need it wait.
+
+    Attributes:
+        fingerprint: key of the result.
+        run_id: the holder's run.
+        step_run_id: the holder.
+        token: names this lease; whoever takes it over has another one.
+        acquired_at: when it was taken.
+        heartbeat_at: the holder's last sign of life.
+        expires_at: when the next one is overdue.
+        doubted_at: when somebody who waits saw that it was overdue, or None.
+    """
+
+    fingerprint: Digest
+    run_id: str
+    step_run_id: str
+    token: str
+    acquired_at: datetime
+    heartbeat_at: datetime
+    expires_at: datetime
+    doubted_at: datetime | None = None
+
+
+@dataclass(slots=True, kw_only=True)
 class DatastoreRow:
     """A registered datastore: name, fsspec URL, options without secrets."""
 

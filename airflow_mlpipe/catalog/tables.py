@@ -123,6 +123,20 @@ results = Table(
     Index("ix_results_step", "pipeline", "step", "created_at", "seq"),
 )
 
+leases = Table(
+    "leases",
+    metadata,
+    _text("fingerprint", primary_key=True),
+    _text("run_id"),
+    _text("step_run_id"),
+    _text("token"),
+    _text("acquired_at"),
+    _text("heartbeat_at"),
+    _text("expires_at"),
+    _text("doubted_at", nullable=True),
+    UniqueConstraint("token", name="uq_leases_token"),
+)
+
 datastores = Table(
     "datastores",
     metadata,

@@ -34,6 +34,7 @@ def close_run(catalog: Catalog, run_id: str, spec: PipelineSpec, error: str | No
         catalog.update_step(run_id, step_id, status="not_run", reason=reason, ended_at=now)
     status, text = _verdict(rows, stop, error, complete=not open_steps)
     catalog.update_run(run_id, status=status, ended_at=now, error=text)
+    catalog.drop_leases(run_id)
     return status
 
 

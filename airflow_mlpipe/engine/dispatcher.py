@@ -50,7 +50,11 @@ class Task:
 
 
 class LiveRun:
-    """One run: its row in the catalog and its DAG run in Airflow."""
+    """One run: its row in the catalog and its DAG run in Airflow.
+
+    Attributes:
+        waiting: the steps that wait for another one to compute the same, with the key of it.
+    """
 
     def __init__(self, row: RunRow, spec: PipelineSpec, followed: FollowedRun) -> None:
         """Tie the two together."""
@@ -58,6 +62,7 @@ class LiveRun:
         self.spec = spec
         self.followed = followed
         self.stopped = False
+        self.waiting: dict[str, Digest] = {}
 
     @property
     def done(self) -> bool:
@@ -132,6 +137,7 @@ class Dispatcher:
         for run in self._runs:
             if not run.stopped and self._catalog.stop_of(run.id) is not None:
                 self._stop(run)
+        self._wake()
         queued = self._queued()
         for row in queued:
             self._begin(row)
@@ -206,6 +212,7 @@ class Dispatcher:
         if not self._workers.has_room() or used + instance.pool_slots > pool:
             run.followed.ask_again(instance)
             return
+        run.waiting.pop(instance.task_id, None)
         worker = self._workers.free()
         details = run.followed.start(instance, worker.pid)
         worker.task = Task(run, instance)
@@ -220,12 +227,30 @@ class Dispatcher:
         run: LiveRun = task.run
         if outcome is not None:
             run.followed.end(task.instance, outcome, self._notes(run, task.instance.task_id, outcome))
+            self._note_wait(run, task.instance)
         else:
             _log.warning("the worker of task %s of run %s died", task.instance.task_id, run.id)
             final = not run.followed.lost(task.instance)
             self._room.run(run.id).lost(task.instance.task_id, final=final)
         if not run.stopped and self._catalog.stop_of(run.id) is not None:
             self._stop(run)
+        self._wake()
+
+    def _note_wait(self, run: LiveRun, instance: Any) -> None:
+        """Remember what a step waits for that has given its slot back."""
+        if instance.state == "up_for_reschedule" and instance.task_id != REUSE_CHECK:
+            fingerprint = self._catalog.step(run.id, instance.task_id).fingerprint
+            if fingerprint is not None:
+                run.waiting[instance.task_id] = fingerprint
+
+    def _wake(self) -> None:
+        """Let the steps start at once that waited for a lease which nobody holds any more."""
+        wanted = {fingerprint for run in self._runs for fingerprint in run.waiting.values()}
+        held = self._catalog.held_leases(wanted)
+        for run in self._runs:
+            for task_id in [task_id for task_id, fingerprint in run.waiting.items() if fingerprint not in held]:
+                del run.waiting[task_id]
+                run.followed.wake(task_id)
 
     def _notes(self, run: LiveRun, task_id: str, outcome: Outcome) -> dict[str, str]:
         """Return why a task ran, and why those that it skips do not."""

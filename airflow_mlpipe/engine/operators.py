@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
+    AirflowRescheduleException,
     AirflowSkipException,
     AirflowTaskTimeout,
     DownstreamTasksSkipped,
@@ -43,8 +45,12 @@ class StepOperator(BaseOperator):
         self._killed: str | None = None
 
     def execute(self, context: Context) -> None:
-        """Run the step, then skip what need not run now that its output is known."""
+        """Run the step, then skip what need not run now that its output is known.
+
+        While another step computes the same, the slot is given back: Airflow shows ``up_for_reschedule``.
+        """
         # Here, not above: a parse reads the spec alone and needs neither catalog nor storage.
+        from airflow_mlpipe.engine.flight import StepWaits
         from airflow_mlpipe.engine.room import room_of
         from airflow_mlpipe.engine.runs import Attempt, StepNotNeeded
 
@@ -62,6 +68,8 @@ class StepOperator(BaseOperator):
         )
         try:
             reused = run.step(self.task_id, attempt)
+        except StepWaits as wait:
+            raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=wait.pause_s)) from None
         except StepNotNeeded as reason:
             raise AirflowSkipException(str(reason)) from None
         except MlpipeError as error:

@@ -5,12 +5,16 @@ Knows nothing of Airflow; the sensor and the operators only carry what is decide
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from airflow_mlpipe.catalog.leases import waiting_reason
 from airflow_mlpipe.catalog.rows import RunRow, StepRow
+from airflow_mlpipe.engine.flight import StepWaits, held, pause_s
 from airflow_mlpipe.errors import ExecutionError, MlpipeError, OutputMissingError, StepStoppedError, UsageError
 from airflow_mlpipe.execution.attempt import StepKey, run_attempt
 from airflow_mlpipe.execution.contract import RunIdentity
@@ -23,6 +27,8 @@ from airflow_mlpipe.reuse.plan import Planner, StepDecision
 
 if TYPE_CHECKING:
     from airflow_mlpipe.engine.room import Room
+
+_log = logging.getLogger(__name__)
 
 
 class StepNotNeeded(Exception):
@@ -46,6 +52,10 @@ class Attempt:
     killed: Callable[[], str | None] = lambda: None
     on_line: Callable[[str, str], None] | None = None
     on_reason: Callable[[str], None] = lambda reason: None
+
+    def tell(self, decision: StepDecision) -> None:
+        """Say why the step runs or is reused."""
+        self.on_reason("\n".join(decision.details or [decision.reason]))
 
 
 class EngineRun:
@@ -105,6 +115,7 @@ class EngineRun:
 
         Raises:
             StepNotNeeded: if a producer has no result although nothing failed.
+            StepWaits: if another step computes the same; nothing has been done, and it is to be called again.
             StepStoppedError: if the run was stopped or cancelled.
             UsageError, OutputMissingError: another try would end the same way.
             MlpipeError: another try may help.
@@ -117,21 +128,9 @@ class EngineRun:
         self._refuse_if_stopped(row)
         results = self._inputs(step)
         try:
-            decision = self.planner.decide(step, results)
-            attempt.on_reason("\n".join(decision.details or [decision.reason]))
-            if decision.result is not None:
-                self._write([decision], {step_id: row})
-                return self._ahead(step_id, decision.result)
-            result = run_attempt(
-                step,
-                self._identity(row),
-                key_of(decision),
-                results,
-                self.room.site,
-                number=attempt.number,
-                stop=lambda: attempt.killed() or self.stop_reason(),
-                on_line=attempt.on_line,
-            )
+            result = self._reuse_or_run(step, row, results, attempt)
+        except StepWaits:
+            raise
         except StepStoppedError as error:
             self._end(row, "canceled", self.stop_reason() or error.message)
             raise
@@ -142,6 +141,62 @@ class EngineRun:
             self._failed(row, MlpipeError(f"step '{row.name}': {type(error).__name__}: {error}"), attempt)
             raise
         return self._ahead(step_id, result)
+
+    def _reuse_or_run(
+        self, step: StepSpec, row: StepRow, results: Mapping[str, StepResult], attempt: Attempt
+    ) -> StepResult:
+        """Return the step's result: one that is there, or a new one that nobody else computes meanwhile."""
+        decision = self.planner.decide(step, results)
+        if decision.result is not None:
+            self._take(decision, row, attempt)
+            return decision.result
+        token = self._lease(step, row, decision)
+        with nullcontext() if token is None else held(self._catalog, token, self.room.lease_ttl_s):
+            key = key_of(decision)
+            if self._reads_cache(step) and self._catalog.by_fingerprint(key.fingerprint, limit=1):
+                # The last holder of the lease may have committed between the question and the lease.
+                decision = self.planner.decide(step, results)
+                if decision.result is not None:
+                    self._take(decision, row, attempt)
+                    return decision.result
+            attempt.tell(decision)
+            return run_attempt(
+                step,
+                self._identity(row),
+                key_of(decision),
+                results,
+                self.room.site,
+                number=attempt.number,
+                stop=lambda: attempt.killed() or self.stop_reason(),
+                on_line=attempt.on_line,
+            )
+
+    def _take(self, decision: StepDecision, row: StepRow, attempt: Attempt) -> None:
+        attempt.tell(decision)
+        self._write([decision], {row.step_id: row})
+
+    def _lease(self, step: StepSpec, row: StepRow, decision: StepDecision) -> str | None:
+        """Take the lease on the step's key and return its token.
+
+        None if another step has it and this one does not wait: it would not take the other's result.
+
+        Raises:
+            StepWaits: if another step has it; the row says which.
+        """
+        fingerprint = key_of(decision).fingerprint
+        taken = self._catalog.acquire_lease(fingerprint, self.row.id, row.step_run_id, self.room.lease_ttl_s)
+        if isinstance(taken, str):
+            return taken
+        if not self._reads_cache(step):
+            return None
+        reason = waiting_reason(self._catalog.step_by_id(taken.step_run_id))
+        if row.reason != reason:
+            self._write([replace(decision, reason=reason)], {step.id: row})
+            _log.info("step '%s': %s", row.name, reason)
+        raise StepWaits(reason, pause_s(taken, datetime.now(UTC)))
+
+    def _reads_cache(self, step: StepSpec) -> bool:
+        return step.allow_reuse and not self.row.regenerate
 
     def timed_out(self, step_id: str, attempt: Attempt) -> None:
         """Note that a try was ended because it took too long."""
@@ -160,6 +215,7 @@ class EngineRun:
             self.fail("the process that plans the run was killed")
             return
         row = self._catalog.step(self.row.id, step_id)
+        self._catalog.drop_leases(row.step_run_id)
         error = MlpipeError(f"step '{row.name}': the process that ran it was killed")
         self._failed(row, error, Attempt(row.try_number or 1, last=final))
 

@@ -90,7 +90,13 @@ class FollowedRun:
         ready: list[TaskInstance] = []
         while self._asked:
             asked, self._asked = self._asked, set()
-            rules = DepContext(flag_upstream_failed=True, ignore_unmapped_tasks=True, finished_tis=self._finished)
+            rules = DepContext(
+                flag_upstream_failed=True,
+                ignore_unmapped_tasks=True,
+                finished_tis=self._finished,
+                # When a task is due again is known here, and it may have been woken before.
+                ignore_in_reschedule_period=True,
+            )
             for task_id in sorted(asked):
                 ti = self.tasks[task_id]
                 if ti.state not in SCHEDULEABLE_STATES or not self._decidable(ti):
@@ -104,6 +110,11 @@ class FollowedRun:
     def ask_again(self, ti: TaskInstance) -> None:
         """Put back a task that was ready but found no slot."""
         self._asked.add(ti.task_id)
+
+    def wake(self, task_id: str) -> None:
+        """Let a task that has put itself off start now."""
+        if self.tasks[task_id].state == TaskInstanceState.UP_FOR_RESCHEDULE and self._due.pop(task_id, None):
+            self._asked.add(task_id)
 
     def start(self, ti: TaskInstance, pid: int) -> dict[str, Any]:
         """Set `ti` running in the worker `pid` and return what the worker has to know."""
