@@ -49,7 +49,8 @@ class ResultPart(Part):
         """Record a result and that its step is completed, at once or not at all.
 
         Committing the same result again changes nothing. A step that has another final status by now, because its run
-        was cancelled, keeps it; the result is recorded all the same, for others.
+        was cancelled, keeps it, and one that is completed by another try keeps that one's result; this result is
+        recorded all the same, for others.
 
         Args:
             result: what was computed; its bytes are in the store already.
@@ -59,7 +60,7 @@ class ResultPart(Part):
                 error are set without being given.
 
         Returns:
-            whether the step is completed.
+            whether the step is completed with this result.
         """
         completed = {
             "status": "completed",

@@ -100,9 +100,9 @@ class StepPart(Part):
     def update_step(self, run_id: str, step_id: str, **columns: Any) -> bool:
         """Change fields of a step.
 
-        A final status stays: an update that gives another one is refused as a whole. The one exception is a retry:
-        ``status="running"`` with a higher ``try_number`` after ``failed``. A step that starts to run has no end, exit
-        code or error unless they are given.
+        A final status stays: an update that gives another one is refused as a whole, and so is another result for a
+        completed step. The one exception is a retry: ``status="running"`` with a higher ``try_number`` after
+        ``failed``. A step that starts to run has no end, exit code or error unless they are given.
 
         Args:
             run_id: the run.
@@ -133,6 +133,10 @@ def update_step(session: Session, run_id: str, step_id: str, columns: Mapping[st
     if status is not None:
         sql += f" AND (status NOT IN ({_FINAL}) OR status = ?"
         parameters.append(status)
+        if status == "completed" and "result_id" in columns:
+            # The run has gone on with the result it took first; one of a try that was given up must not replace it.
+            sql += " AND result_id = ?"
+            parameters.append(columns["result_id"])
         if status == "running" and "try_number" in columns:
             sql += " OR (status = 'failed' AND try_number < ?)"
             parameters.append(columns["try_number"])

@@ -144,7 +144,7 @@ def run_attempt(
     result = _result(job, key, exit, kept, collected)
     _keep_names_of_observed(step, kept.observed, site)
     site.catalog.add_written(run.run_id, kept.parent_written)
-    site.catalog.commit_result(result, run.run_id, step.id)
+    result = _committed(result, run.run_id, step.id, site.catalog)
     for warning in collected.warnings:
         _log.warning("step '%s': %s", step.name, warning)
     discard(job)
@@ -175,6 +175,16 @@ def _keep(step: StepSpec, digest: Digest, source: DatasetSpec | DatastorePath, s
     except StorageError as error:
         # Only an explanation is lost by it; what matters to the step is noticed by the step.
         _log.warning("step '%s': the names of the files it reads are not kept: %s", step.name, error.message)
+
+
+def _committed(result: StepResult, run_id: str, step_id: str, catalog: Catalog) -> StepResult:
+    """Commit a result and return the one that the run goes on with."""
+    if not catalog.commit_result(result, run_id, step_id):
+        pinned = catalog.step(run_id, step_id).result_id
+        if pinned is not None:
+            # Two tries ran at once, because one was frozen and taken for dead; the run never mixes their outputs.
+            return catalog.get_result(pinned)
+    return result
 
 
 def _staged(step: StepSpec, key: StepKey, results: Mapping[str, StepResult]) -> dict[str, StagedInput]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_mlpipe.catalog.leases import is_waiting
 from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES, FINAL_STEP_STATUSES, StepRow
 from airflow_mlpipe.errors import StepFailedError
 from airflow_mlpipe.reuse.explain import duration_text
@@ -63,7 +64,8 @@ class Change:
 
     Attributes:
         status: the run's status word now.
-        step: the step that has another status now, or None if it is the run that has.
+        step: the step that has another status now, or waits for another run's step now; None if it is the run that
+            has another status.
     """
 
     status: str
@@ -83,7 +85,7 @@ def watch(run: PipelineRun, *, timeout_s: float | None = None, poll_s: float = P
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     look_at_engine = time.monotonic() + ALIVE_S
     status = ""
-    steps: dict[str, str] = {}
+    steps: dict[str, tuple[str, str]] = {}
     while True:
         # The run first: when it has ended, its steps have, so that reading them afterwards misses nothing.
         now = run.status
@@ -91,8 +93,9 @@ def watch(run: PipelineRun, *, timeout_s: float | None = None, poll_s: float = P
             status = now
             yield Change(status)
         for row in run.step_rows():
-            if row.status != steps.get(row.step_id, "not_started"):
-                steps[row.step_id] = row.status
+            seen = (row.status, row.reason if is_waiting(row) else "")
+            if seen != steps.get(row.step_id, ("not_started", "")):
+                steps[row.step_id] = seen
                 yield Change(status, row)
         if status in FINAL_RUN_STATUSES:
             return
@@ -113,7 +116,7 @@ def wait_for_run(run: PipelineRun, *, show_output: bool, timeout_s: float | None
     for change in watch(run, timeout_s=timeout_s):
         if change.step is None:
             say(f"PipelineRun Status: {change.status}")
-        elif change.step.status in FINAL_STEP_STATUSES or change.step.status == "running":
+        elif change.step.status in {*FINAL_STEP_STATUSES, "running"} or is_waiting(change.step):
             say(step_line(change.step))
             if change.step.status == "failed":
                 say("\n".join(f"    {line}" for line in last_lines(run.step(change.step.step_id).log_path())))
@@ -165,7 +168,7 @@ def last_lines(path: Path | None) -> tuple[str, ...]:
 
 def step_line(row: StepRow) -> str:
     """Return v1's line about a step, with its status and reason."""
-    words = f"StepRunId: {row.step_run_id} [{row.name}] {row.status}"
+    words = f"StepRunId: {row.step_run_id} [{row.name}] {'waiting' if row.status == 'not_started' else row.status}"
     if row.status == "completed" and row.started_at is not None and row.ended_at is not None:
         words += f" in {duration_text((row.ended_at - row.started_at).total_seconds())}"
     told = row.error if row.status == "failed" else row.reason

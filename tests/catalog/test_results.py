@@ -87,6 +87,17 @@ def test_a_cancelled_step_stays_so_and_its_result_serves_others(
     assert catalog.by_fingerprint(result.fingerprint) == [result]
 
 
+def test_the_first_result_of_a_step_stays_the_one_its_run_took(
+    catalog: Catalog, started: Started, make_result: Result
+) -> None:
+    run, step = started
+    first, late = make_result(), make_result()
+    assert catalog.commit_result(first, run.id, step.step_id)
+    assert not catalog.commit_result(late, run.id, step.step_id)
+    assert catalog.step(run.id, step.step_id).result_id == first.id
+    assert catalog.by_fingerprint(late.fingerprint) == [late, first]
+
+
 def test_the_newest_result_of_a_key_comes_first(
     catalog: Catalog, commit: Callable[[StepResult], None], make_result: Result
 ) -> None:

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import multiprocessing
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import sqlalchemy
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -13,9 +15,14 @@ from alembic.script import ScriptDirectory
 
 import airflow_mlpipe.catalog
 from airflow_mlpipe.catalog.catalog import Catalog
+from airflow_mlpipe.catalog.connection import Database
+from airflow_mlpipe.catalog.rows import RunRow, StepRow
+from airflow_mlpipe.catalog.runs import RUNS
 from airflow_mlpipe.catalog.schema import REVISIONS, VERSION_TABLE
+from airflow_mlpipe.catalog.steps import STEPS
 from airflow_mlpipe.catalog.tables import metadata
 from airflow_mlpipe.errors import ConfigError
+from airflow_mlpipe.model.digest import digest_json
 
 MIGRATIONS = Path(airflow_mlpipe.catalog.__file__).parent / "migrations"
 
@@ -61,6 +68,42 @@ def test_an_older_schema_is_brought_up_to_date_on_open(path: Path) -> None:
         connection.execute(f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) PRIMARY KEY NOT NULL)")
     Catalog.open(f"sqlite:///{path}").ensure_experiment("x")
     assert version(path) == [(REVISIONS[-1],)]
+
+
+def migrate_to(url: str, revision: str) -> None:
+    """Make the catalog that a release with this newest revision made."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    engine = sqlalchemy.create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+
+
+@pytest.mark.parametrize("revision", REVISIONS[:-1])
+def test_a_catalog_of_an_earlier_release_keeps_what_it_holds_and_gets_what_is_new(
+    url: str, revision: str, make_run: Callable[..., RunRow], make_step: Callable[..., StepRow]
+) -> None:
+    migrate_to(url, revision)
+    run = make_run()
+    step = make_step(run, status="running")
+    # Rows as they were written then; a table that changes later gets its own statement here.
+    database = Database(url)
+    with database.transaction() as session:
+        session.run(RUNS.insert, RUNS.values(run))
+        session.run(STEPS.insert, STEPS.values(step))
+    assert database.row(f"SELECT version_num FROM {VERSION_TABLE}") == (revision,)
+    database.close()
+
+    catalog = Catalog.open(url)
+    assert catalog.get_run(run.id) == run
+    assert catalog.steps(run.id) == [step]
+    assert isinstance(catalog.acquire_lease(digest_json("key", 1), run.id, step.step_run_id, 60), str)
+    catalog.close()
+    database = Database(url)
+    assert database.row(f"SELECT version_num FROM {VERSION_TABLE}") == (REVISIONS[-1],)
+    database.close()
 
 
 @pytest.mark.parametrize("way", [Catalog.open, Catalog.create])
