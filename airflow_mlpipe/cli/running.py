@@ -55,7 +55,7 @@ def run(request: Request) -> int:
 
     experiment, pipeline, options = _prepared(request)
     with OUT.user_code():
-        submitted = experiment.submit(pipeline, **options)
+        submitted = experiment.submit(pipeline, show_output=False, **options)
     # A run that has ended already is told by its table alone.
     open_at_first = submitted.record.ended_at is None
     live = is_terminal() and open_at_first

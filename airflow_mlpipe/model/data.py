@@ -125,6 +125,7 @@ class OutputSpec(Frozen):
         datastore: name of the datastore that keeps it.
         destination: the user's own path for a published copy, or None for the attempt's place.
         register_as: registration after success, or None.
+        pipeline_output_name: name under which it is an output of the whole pipeline, or None.
     """
 
     name: str
@@ -132,3 +133,4 @@ class OutputSpec(Frozen):
     datastore: str
     destination: str | None = None
     register_as: RegisterSpec | None = None
+    pipeline_output_name: str | None = None

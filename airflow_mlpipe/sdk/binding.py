@@ -36,6 +36,7 @@ class Produced(Consumed):
         store: datastore that keeps it, or its name, or None for the pipeline's default.
         destination: the user's own place for a copy, or None.
         registration: as what it is registered once the step has succeeded, or None.
+        pipeline_output_name: name under which it is an output of the whole pipeline, or None.
         claims: steps that have it among their outputs, in the order they were made.
         mentions: steps that have it in their arguments without saying whether they read or write it.
     """
@@ -48,6 +49,7 @@ class Produced(Consumed):
         self.store = store
         self.destination: str | None = None
         self.registration: RegisterSpec | None = None
+        self.pipeline_output_name: str | None = None
         self.claims: list[PipelineStep] = []
         self.mentions: list[PipelineStep] = []
 

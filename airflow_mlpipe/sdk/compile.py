@@ -200,6 +200,7 @@ def _outputs(step: PipelineStep, ports: Ports, places: Places) -> tuple[OutputSp
             datastore=places.datastore(data, step),
             destination=data.destination,
             register_as=data.registration,
+            pipeline_output_name=data.pipeline_output_name,
         )
         for data, name in ports.outputs.items()
     )

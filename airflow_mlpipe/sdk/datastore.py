@@ -216,6 +216,10 @@ class Datastore:
         """Return a reference to the whole datastore, given to a step as a private copy."""
         return self.path().as_download(path_on_compute)
 
+    def as_upload(self, path_on_compute: str | None = None) -> DataReference:
+        """Return a reference to the whole datastore as a place to write to: here the path itself."""
+        return self.path().as_upload(path_on_compute)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Datastore):
             return NotImplemented

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.errors import NotFoundError, NotSupportedError, ParameterError
+from airflow_mlpipe.sdk.children import has
 from airflow_mlpipe.sdk.pipeline_run import PipelineRun
 from airflow_mlpipe.sdk.submit import SubmitOptions, plan_only, submit
 
@@ -15,9 +16,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.run_plan import PlannedRun
     from airflow_mlpipe.sdk.workspace import Workspace
 
-_ACCEPTED = frozenset(
-    {"enable_email_notification", "credential_passthrough", "show_output", "continue_run_on_step_failure"}
-)
+_ACCEPTED = frozenset({"enable_email_notification", "credential_passthrough", "continue_run_on_step_failure"})
 """Keywords of v1's submit that have no meaning here."""
 
 MAX_NAME = 255
@@ -61,6 +60,7 @@ class Experiment:
             **kwargs: `pipeline_parameters` (a dict of values by name), `regenerate_outputs` (True to compute
                 everything again), `continue_on_step_failure` (True to go on with what does not depend on a failed
                 step), `dry_run` (True to see what would run and why; nothing is stored or started),
+                `show_output` (False to print nothing; else a line for each step and the run's id, as in v1),
                 `parent_run_id`, `source` (the file it was written in, for people), and v1's others, which have
                 no effect.
 
@@ -100,7 +100,7 @@ class Experiment:
             return
         for row in self._workspace.catalog.list_runs(experiment=self.name, limit=None):
             run = PipelineRun(self, row.id, _row=row)
-            if (tags and not _has(run.tags, tags)) or (properties and not _has(run.properties, properties)):
+            if (tags and not has(run.tags, tags)) or (properties and not has(run.properties, properties)):
                 continue
             if type != "azureml.StepRun":
                 yield run
@@ -159,12 +159,13 @@ def _options(tags: Mapping[str, object] | None, kwargs: dict[str, Any]) -> Submi
         tags={str(key): "" if value is None else str(value) for key, value in (tags or {}).items()},
         parent_run_id=kwargs.pop("parent_run_id", None),
         source=str(kwargs.pop("source", "") or ""),
+        show_output=bool(kwargs.pop("show_output", True)),
     )
     unknown = sorted(kwargs.keys() - _ACCEPTED)
     if unknown:
         raise ParameterError(
             f"submit() has no argument '{unknown[0]}'; it has: pipeline_parameters, regenerate_outputs, "
-            "continue_on_step_failure, tags, dry_run, parent_run_id"
+            "continue_on_step_failure, tags, dry_run, show_output, parent_run_id"
         )
     return options
 
@@ -176,9 +177,3 @@ def _refuse_other(config: object) -> None:
         raise NotSupportedError(
             f"submit() got a {type(config).__name__}; it takes a Pipeline: Pipeline(workspace, steps=[...])"
         )
-
-
-def _has(have: Mapping[str, str], wanted: str | Mapping[str, str]) -> bool:
-    if isinstance(wanted, str):
-        return wanted in have
-    return all(have.get(key) == value for key, value in wanted.items())

@@ -46,6 +46,11 @@ class PortDataReference:
         return self._record.path
 
     @property
+    def _path_on_datastore(self) -> str:
+        # Scripts for v1 read this private name to find what `download` left.
+        return self.path_on_datastore
+
+    @property
     def record(self) -> OutputRecord:
         """The catalog's record of it."""
         return self._record

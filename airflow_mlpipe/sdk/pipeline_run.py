@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES, FINAL_STEP_STATUSES,
 from airflow_mlpipe.errors import NotFoundError, NotSupportedError, ParameterError
 from airflow_mlpipe.model.result import Written
 from airflow_mlpipe.model.spec import PipelineSpec
+from airflow_mlpipe.sdk.children import Children, has
 from airflow_mlpipe.sdk.live import live_written
 from airflow_mlpipe.sdk.metrics import merge
 from airflow_mlpipe.sdk.output_data import PortDataReference
@@ -109,17 +111,41 @@ class PipelineRun(Run):
         about = {"azureml.runsource": "azureml.PipelineRun"}
         return {**about, **self._first().properties, **super().get_properties()}
 
-    def get_steps(self) -> list[StepRun]:
+    def get_steps(self) -> Children[StepRun]:
         """Return the runs of the steps, in the pipeline's order."""
-        return [StepRun(self.experiment, row.step_run_id, _row=row) for row in self.step_rows()]
+        return Children(StepRun(self.experiment, row.step_run_id, _row=row) for row in self.step_rows())
 
     def step_rows(self) -> list[StepRow]:
         """Return the catalog's rows of the steps, as they are now."""
         return self._workspace.catalog.steps(self.id)
 
-    def get_children(self, recursive: bool = False, **kwargs: Any) -> list[StepRun]:
-        """Return the runs of the steps, in the pipeline's order."""
-        return self.get_steps()
+    def get_children(
+        self,
+        recursive: bool = False,
+        tags: str | Mapping[str, object] | None = None,
+        properties: str | Mapping[str, object] | None = None,
+        type: str | None = None,  # noqa: A002 - v1's name
+        status: str | None = None,
+        **kwargs: Any,
+    ) -> Children[StepRun]:
+        """Return the runs of the steps, in the pipeline's order.
+
+        Args:
+            recursive: accepted as in v1; there is nothing below a step.
+            tags: only those with these tags (a dict), or with a tag of this name.
+            properties: only those with these properties, in the same forms.
+            type: only those of this v1 run type; all are ``azureml.StepRun``.
+            status: only those with this status word; ``Completed`` on success.
+            **kwargs: accepted as in v1.
+        """
+        return Children(
+            step
+            for step in self.get_steps()
+            if type in (None, step.type)
+            and status in (None, step.status)
+            and (not tags or has(step.tags, tags))
+            and (not properties or has(step.properties, properties))
+        )
 
     def find_step_run(self, name: str) -> list[StepRun]:
         """Return the runs of the steps of that name; names need not be unique, and none may match."""
@@ -148,16 +174,24 @@ class PipelineRun(Run):
         return found[0]
 
     def get_pipeline_output(self, pipeline_output_name: str) -> PortDataReference:
-        """Return where the data of an output lies, by the name of the output.
+        """Return where the data of an output lies.
+
+        Args:
+            pipeline_output_name: what ``PipelineData(pipeline_output_name=)`` says, else the name of an output.
 
         Raises:
             NotFoundError: if no finished step has an output of that name.
         """
-        outputs = {name: step for step in self.get_steps() for name in step.get_outputs()}
+        outputs = {name: (step, name) for step in self.get_steps() for name in step.get_outputs()}
+        for step, name in list(outputs.values()):
+            shown = step.declared_output(name).pipeline_output_name
+            if shown is not None:
+                outputs[shown] = (step, name)
         if pipeline_output_name not in outputs:
             known = ", ".join(sorted(outputs)) or "none yet"
             raise NotFoundError(f"run {self.id} has no output '{pipeline_output_name}'; it has: {known}")
-        return outputs[pipeline_output_name].get_output_data(pipeline_output_name)
+        step, name = outputs[pipeline_output_name]
+        return step.get_output_data(name)
 
     def get_graph(self) -> PipelineSpec:
         """Return the pipeline as it was submitted."""

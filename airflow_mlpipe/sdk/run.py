@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from airflow_mlpipe.errors import MissingDataError, NotFoundError, NotSupportedError, ParameterError
 from airflow_mlpipe.model.result import FileRecord, Written
+from airflow_mlpipe.sdk.children import Children
 from airflow_mlpipe.sdk.metrics import fold
 from airflow_mlpipe.sdk.writing import RunWriter
 
@@ -160,9 +161,9 @@ class Run(RunWriter):
         found = {self.id: own, **{child.id: child.get_metrics(name) for child in self.get_children()}}
         return {run_id: metrics for run_id, metrics in found.items() if metrics}
 
-    def get_children(self, recursive: bool = False, **kwargs: Any) -> list[Any]:
+    def get_children(self, recursive: bool = False, **kwargs: Any) -> Children[Any]:
         """Return the runs below this one."""
-        return []
+        return Children()
 
     def get_file_names(self) -> list[str]:
         """Return the names of the files the run keeps: ``./outputs``, ``./logs`` and uploads."""

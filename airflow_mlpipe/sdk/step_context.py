@@ -108,15 +108,21 @@ class _SubmittedRun(Run):
         """The paths of the outputs by name, as text."""
         return _Named("output dataset", {name: port.path for name, port in self._process.context.outputs.items()})
 
+    def get_properties(self) -> dict[str, str]:
+        """Return the properties by name: what the step wrote so far, and what v1 tells of a step run."""
+        context = self._process.context
+        about = {"azureml.runsource": "azureml.StepRun", "azureml.pipelinerunid": context.run_id}
+        if context.snapshot:
+            about["ContentSnapshotId"] = context.snapshot
+        return {**about, **super().get_properties()}
+
     def get_details(self) -> dict[str, Any]:
         """Return everything known inside the step, under v1's keys."""
         context = self._process.context
         return {
             "runId": self.id,
             "status": self.status,
-            "properties": {"azureml.runsource": "azureml.StepRun", "azureml.pipelinerunid": context.run_id}
-            | ({"ContentSnapshotId": context.snapshot} if context.snapshot else {})
-            | self.get_properties(),
+            "properties": self.get_properties(),
             "tags": self.get_tags(),
             "inputDatasets": [port.label or name for name, port in context.inputs.items() if port.as_dataset],
             "outputDatasets": [name for name, port in context.outputs.items() if port.kind == "dataset"],

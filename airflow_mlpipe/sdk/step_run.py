@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlpipe.catalog.rows import FINAL_STEP_STATUSES, StepRow
 from airflow_mlpipe.errors import NotFoundError, NotSupportedError
 from airflow_mlpipe.execution.kept import STDERR, STDOUT
+from airflow_mlpipe.model.data import OutputSpec
 from airflow_mlpipe.model.result import OutputRecord, StepResult, Written
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.sdk.live import live_written, work_folder
@@ -155,6 +156,7 @@ class StepRun(Run):
             about |= {
                 "azureml.isreused": "true",
                 "azureml.reusedrunid": result.step_run_id if result else "",
+                "azureml.reusednodeid": self._reused_node(result),
                 "azureml.reusedpipeline": row.reused_from,
                 "azureml.reusedpipelinerunid": row.reused_from,
             }
@@ -203,9 +205,19 @@ class StepRun(Run):
         outputs = self._outputs()
         if name in outputs:
             return self._reference(outputs[name])
+        self.declared_output(name)
+        raise NotFoundError(f"output '{name}' of step '{self.name}' does not exist: the step is {self.status}")
+
+    def declared_output(self, name: str) -> OutputSpec:
+        """Return an output as the pipeline declares it.
+
+        Raises:
+            NotFoundError: if there is none of that name.
+        """
+        for port in self._spec().outputs:
+            if port.name == name:
+                return port
         declared = ", ".join(f"'{port.name}'" for port in self._spec().outputs) or "no outputs"
-        if any(port.name == name for port in self._spec().outputs):
-            raise NotFoundError(f"output '{name}' of step '{self.name}' does not exist: the step is {self.status}")
         raise NotFoundError(f"step '{self.name}' has no output '{name}'; it has: {declared}")
 
     def get_job_log(self) -> str:
@@ -270,6 +282,13 @@ class StepRun(Run):
         if self._result is None and row.result_id is not None and row.status in ("completed", "reused"):
             self._result = self._workspace.catalog.get_result(row.result_id)
         return self._result
+
+    def _reused_node(self, result: StepResult | None) -> str:
+        """Return the id that the step had in the pipeline which computed `result`; empty if that is not known."""
+        try:
+            return self._workspace.catalog.step_by_id(result.step_run_id).step_id if result else ""
+        except NotFoundError:
+            return ""
 
     def _outputs(self) -> dict[str, OutputRecord]:
         result = self._committed()

@@ -42,6 +42,7 @@ class SubmitOptions:
         tags: of the run.
         parent_run_id: the run that asked for this one, or None.
         source: file the pipeline was written in, for people; empty for what the pipeline itself says.
+        show_output: print what was submitted.
     """
 
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -50,6 +51,7 @@ class SubmitOptions:
     tags: dict[str, str] = field(default_factory=dict)
     parent_run_id: str | None = None
     source: str = ""
+    show_output: bool = True
 
 
 def submit(experiment: Experiment, pipeline: Pipeline, options: SubmitOptions) -> PipelineRun:
@@ -101,7 +103,10 @@ def submit(experiment: Experiment, pipeline: Pipeline, options: SubmitOptions) -
     workspace.catalog.start_run(run, steps)
     if engine is not None:
         engine.submit(run.id)
-    return PipelineRun(experiment, run.id, _row=run)
+    submitted = PipelineRun(experiment, run.id, _row=run)
+    if options.show_output:
+        _announce(submitted, steps)
+    return submitted
 
 
 def plan_only(experiment: Experiment, pipeline: Pipeline, options: SubmitOptions) -> PlannedRun:
@@ -223,6 +228,19 @@ def _publish_again(workspace: Workspace, spec: PipelineSpec, plan: RunPlan) -> N
             from airflow_mlpipe.execution.deliver import publish
 
             publish(step, decision.result.outputs, workspace.store, workspace.index)
+
+
+def _announce(run: PipelineRun, steps: list[StepRow]) -> None:
+    """Print what v1 prints at a submit; scripts and build jobs search its output for these lines."""
+    for row in steps:
+        outlook = (
+            "This step will run and generate new outputs"
+            if row.decision == "run"
+            else "This step is eligible to reuse a previous run's output"
+        )
+        print(f"Created step {row.name} [{row.step_id}][{row.step_run_id}], ({outlook})")
+    print(f"Submitted PipelineRun {run.id}")
+    print(f"Link to the run: {run.get_portal_url()}")
 
 
 def _apply_parent_writes(workspace: Workspace, run_id: str, plan: RunPlan) -> None:

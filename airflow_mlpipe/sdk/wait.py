@@ -13,6 +13,7 @@ from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES, FINAL_STEP_STATUSES,
 from airflow_mlpipe.errors import StepFailedError
 from airflow_mlpipe.reuse.explain import duration_text
 from airflow_mlpipe.sdk.run_plan import counted
+from airflow_mlpipe.sdk.step_run import STATUS_WORDS
 
 if TYPE_CHECKING:
     from airflow_mlpipe.sdk.pipeline_run import PipelineRun
@@ -26,6 +27,11 @@ ALIVE_S = 1.0
 
 LAST_LINES = 15
 """How many lines of a failed step's output are shown."""
+
+SUMMARY = "PipelineRun Execution Summary"
+"""v1's title of what is printed at the end of a run."""
+
+_WORDS = {status: "Finished" if word == "Completed" else word for status, word in STATUS_WORDS.items()}
 
 
 class RunFailedError(StepFailedError):
@@ -113,18 +119,22 @@ def wait_for_run(run: PipelineRun, *, show_output: bool, timeout_s: float | None
     say = print if show_output else _silent
     say(f"PipelineRunId: {run.id}")
     say(f"Link to the run: {run.get_portal_url()}")
+    seen: set[str] = set()
     for change in watch(run, timeout_s=timeout_s):
         if change.step is None:
-            say(f"PipelineRun Status: {change.status}")
+            if change.status not in FINAL_RUN_STATUSES:
+                say(f"PipelineRun Status: {change.status}")
         elif change.step.status in {*FINAL_STEP_STATUSES, "running"} or is_waiting(change.step):
-            say(step_line(change.step))
-            if change.step.status == "failed":
-                say("\n".join(f"    {line}" for line in last_lines(run.step(change.step.step_id).log_path())))
+            if change.step.step_id not in seen:
+                seen.add(change.step.step_id)
+                say(f"\nStepRunId: {change.step.step_run_id}")
+            _say_step(run.step(change.step.step_id), change.step, say)
     if run.status not in FINAL_RUN_STATUSES:
         say(f"Timed out after {timeout_s:g} s; the run goes on")
         return run.get_status()
+    say(f"\n{SUMMARY}\n{'=' * len(SUMMARY)}")
+    say(f"PipelineRun Status: {run.get_status()}" + (f" ({run.error})" if run.error else ""))
     say(summary_line(run.step_rows()))
-    say(f"PipelineRun Execution Summary: {run.status}" + (f" ({run.error})" if run.error else ""))
     if run.status == "Failed" and raise_on_error:
         raise failure_of(run)
     return run.get_status()
@@ -137,12 +147,16 @@ def wait_for_step(step: StepRun, *, show_output: bool, timeout_s: float | None, 
     for _ in watch(step.parent, timeout_s=timeout_s):
         if step.record.status in FINAL_STEP_STATUSES:
             break
-    say(step_line(step.record))
-    if step.status == "Failed":
-        say("\n".join(f"    {line}" for line in last_lines(step.log_path())))
-        if raise_on_error:
-            raise RunFailedError(step.pipeline_run_id, step, step.error or f"step '{step.name}' failed")
+    _say_step(step, step.record, say)
+    if step.status == "Failed" and raise_on_error:
+        raise RunFailedError(step.pipeline_run_id, step, step.error or f"step '{step.name}' failed")
     return step.get_status()
+
+
+def _say_step(step: StepRun, row: StepRow, say: Callable[[str], None]) -> None:
+    say(step_line(row))
+    if row.status == "failed":
+        say("\n".join(f"    {line}" for line in last_lines(step.log_path())))
 
 
 def failure_of(run: PipelineRun) -> RunFailedError:
@@ -167,12 +181,12 @@ def last_lines(path: Path | None) -> tuple[str, ...]:
 
 
 def step_line(row: StepRow) -> str:
-    """Return v1's line about a step, with its status and reason."""
-    words = f"StepRunId: {row.step_run_id} [{row.name}] {'waiting' if row.status == 'not_started' else row.status}"
+    """Return v1's line about a step, followed by its time and reason."""
+    line = f"StepRun( {row.name} ) Status: {'Queued' if is_waiting(row) else _WORDS[row.status]}"
     if row.status == "completed" and row.started_at is not None and row.ended_at is not None:
-        words += f" in {duration_text((row.ended_at - row.started_at).total_seconds())}"
+        line += f" in {duration_text((row.ended_at - row.started_at).total_seconds())}"
     told = row.error if row.status == "failed" else row.reason
-    return f"{words}: {told.splitlines()[0]}" if told else words
+    return f"{line} ({told.splitlines()[0]})" if told else line
 
 
 def summary_line(rows: list[StepRow]) -> str:

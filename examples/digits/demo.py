@@ -61,7 +61,9 @@ def main() -> int:
         console.print()
         console.rule(f"[bold]{number} of {len(passes)}: {title}", align="left", style="dim")
         began = time.monotonic()
-        run = experiment.submit(pipeline, pipeline_parameters=parameters, source="examples/digits/pipeline.py")
+        run = experiment.submit(
+            pipeline, pipeline_parameters=parameters, show_output=False, source="examples/digits/pipeline.py"
+        )
         follow(run, console)
         summarize(run, time.monotonic() - began, console)
         if run.status != "Completed":

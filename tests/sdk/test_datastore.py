@@ -103,3 +103,4 @@ def test_references(store):
     assert store.path("a/b", "name").data_reference_name == "name"
     assert store.as_mount().path_on_datastore == ""
     assert store.as_download("/tmp/here").path_on_compute == "/tmp/here"
+    assert store.as_upload().mode == "upload"

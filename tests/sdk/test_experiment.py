@@ -90,6 +90,22 @@ def two_steps_again(ws, tmp_path):
     return pipeline
 
 
+def test_a_submit_prints_v1s_lines_unless_it_is_told_not_to(ws, experiment, tmp_path, capsys):
+    pipeline = two_steps(ws, tmp_path)
+    run = experiment.submit(pipeline)
+    write, count = run.get_steps()
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        f"Created step write [write][{write.id}], (This step will run and generate new outputs)",
+        # Its input is not known yet.
+        f"Created step count [count][{count.id}], (This step is eligible to reuse a previous run's output)",
+        f"Submitted PipelineRun {run.id}",
+    ]
+    experiment.submit(pipeline)
+    assert capsys.readouterr().out.count("(This step is eligible to reuse a previous run's output)") == 2
+    experiment.submit(pipeline, show_output=False)
+    assert capsys.readouterr().out == ""
+
+
 def test_regenerate_computes_everything_again(ws, experiment, tmp_path):
     pipeline = two_steps(ws, tmp_path)
     experiment.submit(pipeline)

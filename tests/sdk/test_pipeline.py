@@ -81,3 +81,8 @@ def test_no_variable(workspace, step):
     pipeline = Pipeline(workspace, [step])
     assert pipeline.source_file == __file__
     assert pipeline.written_as() is None
+
+
+def test_what_templates_for_v1_give_without_effect(workspace):
+    pipeline = Pipeline(workspace, [PythonScriptStep("a.py")], enable_email_notification=True)
+    assert pipeline._set_experiment_name("exp") is None

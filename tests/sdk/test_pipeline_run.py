@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from inline import FAIL, inline_workspace, two_steps
 
+from airflow_mlpipe import Pipeline, PipelineData, PythonScriptStep
 from airflow_mlpipe.errors import NotFoundError, NotSupportedError, ParameterError
 from airflow_mlpipe.sdk.experiment import Experiment
 from airflow_mlpipe.sdk.pipeline_run import PipelineRun
@@ -49,6 +50,7 @@ def test_a_reused_step_shows_what_the_original_has(runs):
     assert reused.get_file_names() == ["logs/mlpipe/stderr.txt", "logs/mlpipe/stdout.txt", "outputs/note.txt"]
     assert reused.get_stdout_log() == "wrote 3\n"
     assert reused.properties["azureml.reusedrunid"] == original.id
+    assert reused.properties["azureml.reusednodeid"] == original.step_id
     assert reused.properties["azureml.reusedpipeline"] == runs[0].id
     assert "azureml.reusedrunid" not in original.properties
     assert f"reused from {runs[0].id}" in reused.reason
@@ -89,6 +91,36 @@ def test_outputs_are_listed_and_what_is_not_there_is_named(runs, failed):
         runs[0].step("write").get_output_data("nope")
     with pytest.raises(NotFoundError, match="output 'counted' of step 'count' does not exist: the step is Failed"):
         failed.step("count").get_output_data("counted")
+
+
+def test_an_output_of_the_pipeline_is_found_by_the_name_it_was_given(ws, tmp_path):
+    data = PipelineData("text", output_name="port", pipeline_output_name="final")
+    step = PythonScriptStep("write.py", source_directory=tmp_path, arguments=[data])
+    (tmp_path / "write.py").write_text("import sys; open(sys.argv[1], 'w').write('x')")
+    run = Experiment(ws, "named").submit(Pipeline(ws, [step]))
+    port = run.get_pipeline_output("final")
+    assert port.name == "port"
+    assert port._path_on_datastore == port.path_on_datastore == f"azureml/{run.step('write.py').id}/port"
+    assert run.get_pipeline_output("port").path_on_datastore == port.path_on_datastore
+    with pytest.raises(NotFoundError, match="has no output 'text'; it has: final, port"):
+        run.get_pipeline_output("text")
+
+
+def test_the_steps_can_be_picked_and_taken_one_by_one(runs):
+    run = runs[0]
+    children = run.get_children()
+    assert [next(children).name, next(children).name] == ["write", "count"]
+    with pytest.raises(StopIteration):
+        next(children)
+    assert [step.name for step in children] == ["write", "count"]
+
+    def names(**wanted):
+        return [step.name for step in run.get_children(**wanted)]
+
+    assert names(tags="made-by") == names(tags={"made-by": "write"}) == ["write"]
+    assert names(tags={"made-by": "count"}) == names(type="azureml.PipelineRun") == names(status="Failed") == []
+    assert names(properties={"azureml.nodeid": "count"}) == ["count"]
+    assert names(type="azureml.StepRun", status="Completed") == ["write", "count"]
 
 
 def test_files_are_copied_by_name_and_by_prefix(runs, tmp_path, monkeypatch):

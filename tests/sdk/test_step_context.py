@@ -79,7 +79,9 @@ print(json.dumps([run.get_metrics(), run.tags, run.get_properties(), run.get_fil
     expected = {"a": [1, 2.5], "list": [1, 2], "table": {"x": [1]}, "row": {"x": [1, 2]}, "plot": "plot.png"}
     assert metrics == run.step("step").get_metrics() == expected
     assert tags == run.step("step").tags == {"t": "1", "u": "2"}
-    assert properties == {"p": "3"}
+    assert properties["p"] == "3"
+    assert properties["azureml.pipelinerunid"] == run.id
+    assert properties["ContentSnapshotId"] == run.step("step").properties["ContentSnapshotId"]
     assert files == ["outputs/stream.bin", "plot.png", "up/x"]
     assert set(run.step("step").get_file_names()) >= {*files, "outputs/kept.txt"}
     assert parent_metrics == run.get_metrics() == {"pm": 1}

@@ -98,11 +98,12 @@ def test_raise_on_error_can_be_off_and_the_output_follows_v1(ws, capsys):
     assert run.wait_for_completion(raise_on_error=False) == "Failed"
     text = capsys.readouterr().out
     assert text.startswith("PipelineRunId: run1\nLink to the run: file://")
-    assert "PipelineRun Status: Failed" in text
-    assert "StepRunId: run1-s0 [a] failed: step 'a' exited with code 3" in text
-    assert "    ValueError: no" in text
-    assert "2 steps: 1 failed, 1 not run" in text
-    assert "PipelineRun Execution Summary: Failed (step 'a' exited" in text
+    steps, summary = text.split("\n\nPipelineRun Execution Summary\n=============================\n")
+    assert "\nStepRunId: run1-s0\nStepRun( a ) Status: Failed (step 'a' exited with code 3" in steps
+    assert "    ValueError: no" in steps
+    assert "\nStepRunId: run1-s1\nStepRun( b ) Status: Canceled" in steps
+    assert summary.startswith("PipelineRun Status: Failed (step 'a' exited")
+    assert "2 steps: 1 failed, 1 not run" in summary
 
 
 def test_a_timeout_stops_waiting_and_not_the_run(ws, capsys):
@@ -119,6 +120,9 @@ def test_success_is_finished_to_v1_and_completed_elsewhere(ws, capsys):
     ws.catalog.update_run("run1", status="Completed", ended_at=later(1))
     run = find_run(ws, "run1")
     assert run.wait_for_completion() == run.get_status() == "Finished"
+    text = capsys.readouterr().out
+    assert "PipelineRun Status: Finished\n2 steps: 2 reused (saved 41 s)" in text
+    assert "StepRun( a ) Status: Finished" in text
     assert run.status == run.get_details()["status"] == "Completed"
     step = run.find_step_run("a")[0]
     assert (step.get_status(), step.status, step.wait_for_completion(show_output=False)) == (
@@ -126,7 +130,6 @@ def test_success_is_finished_to_v1_and_completed_elsewhere(ws, capsys):
         "Completed",
         "Finished",
     )
-    assert "2 steps: 2 reused (saved 41 s)" in capsys.readouterr().out
 
 
 def test_a_step_that_never_ran_is_final_for_who_polls(ws):
