@@ -49,7 +49,7 @@ def files(**sources: str) -> None:
     """Write source files; ``train__fit`` is ``train/fit.py``."""
     for name, text in sources.items():
         path = Path(*name.split("__")).with_suffix(".py")
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(textwrap.dedent(text))
 
 
@@ -413,9 +413,17 @@ def test_the_evaluate_and_register_template() -> None:
             print('Files:', run.get_file_names(), run.get_tags(), run.properties['azureml.pipelinerunid'])
             run.complete()
             """,
-        mlops__evaluate="""
+        mlops__util__model_helper="""
+            from airflow_mlpipe import Model
+
+            def get_model(ws, name):
+                models = Model.list(ws, name=name, latest=True)
+                return models[0] if models else None
+            """,
+        mlops__evaluate__evaluate_model="""
             import argparse
-            from airflow_mlpipe import Model, PipelineRun, Run
+            from airflow_mlpipe import PipelineRun, Run
+            from util.model_helper import get_model
             parser = argparse.ArgumentParser()
             parser.add_argument('--model_name', type=str)
             parser.add_argument('--allow_run_cancel', type=str, default='true')
@@ -428,8 +436,7 @@ def test_the_evaluate_and_register_template() -> None:
             assert run.parent.get_metrics().get('mse') == new == 0.25
             assert list(run.parent.get_children())[0].name == 'Train Model'
             assert run.parent.get_tags()['run_type'] == 'train'
-            models = Model.list(ws, name=args.model_name, latest=True)
-            model = models[0] if models else None
+            model = get_model(ws, args.model_name)
             if model is not None and float(model.tags['mse']) <= new:
                 print('New trained model metric is not better.')
                 if args.allow_run_cancel == 'true':
@@ -457,7 +464,7 @@ def test_the_evaluate_and_register_template() -> None:
         model_name = PipelineParameter(name='model_name', default_value='sklearn_regression_model.pkl')
         common = dict(source_directory='mlops', allow_reuse=False, runconfig=RunConfiguration())
         train = PythonScriptStep(name='Train Model', script_name='train.py', **common)
-        evaluate = PythonScriptStep(name='Evaluate Model', script_name='evaluate.py',
+        evaluate = PythonScriptStep(name='Evaluate Model', script_name='evaluate/evaluate_model.py',
                                     arguments=['--model_name', model_name, '--allow_run_cancel', 'true'], **common)
         register = PythonScriptStep(name='Register Model', script_name='register.py',
                                     arguments=[model_name], **common)
