@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -44,33 +45,63 @@ def pause_s(lease: Lease, now: datetime) -> float:
     return min(max(SHORTEST_PAUSE_S, (now - lease.acquired_at).total_seconds() / _SHARE), LONGEST_PAUSE_S)
 
 
-@contextmanager
-def held(catalog: Catalog, token: str, ttl_s: float) -> Iterator[None]:
-    """Keep a lease alive in this block, and give it back however the block ends.
+class LeaseKeeper:
+    """Keeps alive the leases that this process holds in one workspace.
 
-    A thread does it: staging and hashing may take as long as the step, and none of them should have to remember. A
-    process that is frozen or killed gives no sign of life, its threads neither.
+    One thread gives all signs of life, beside whatever a step does: staging, running and hashing may each take
+    hours, and none of them should have to remember. A process that is frozen or killed gives none, its threads
+    neither. The thread looks only now and then which leases there are, so that a short step pays nothing for it, and
+    ends when there are none.
     """
-    done = threading.Event()
-    thread = threading.Thread(target=_beat, args=(catalog, token, ttl_s, done), name="lease", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        try:
-            catalog.release_lease(token)
-        except MlpipeError as error:
-            # What the step came to matters more. Nobody renews the lease, so that it ends all the same.
-            _log.warning("a lease could not be given back and will expire: %s", error.message)
-        thread.join()
 
+    def __init__(self, catalog: Catalog, ttl_s: float) -> None:
+        """Serve the leases of `catalog`, each taken for `ttl_s` seconds; no thread is started yet."""
+        self.ttl_s = ttl_s
+        self._catalog = catalog
+        self._tokens: set[str] = set()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
 
-def _beat(catalog: Catalog, token: str, ttl_s: float, done: threading.Event) -> None:
-    while not done.wait(ttl_s / BEATS):
+    @contextmanager
+    def keeping(self, token: str) -> Iterator[None]:
+        """Keep a lease alive in this block, and give it back however the block ends."""
+        with self._lock:
+            self._tokens.add(token)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._beat, name="leases", daemon=True)
+                self._thread.start()
         try:
-            if not catalog.renew_lease(token, ttl_s) and not done.is_set():
-                _log.warning("another process computes the same by now: this one gave no sign of life for too long")
+            yield
+        finally:
+            with self._lock:
+                self._tokens.discard(token)
+            try:
+                self._catalog.release_lease(token)
+            except MlpipeError as error:
+                # What the step came to matters more. Nobody renews the lease, so that it ends all the same.
+                _log.warning("a lease could not be given back and will expire: %s", error.message)
+
+    def _beat(self) -> None:
+        while True:
+            time.sleep(self.ttl_s / BEATS)
+            with self._lock:
+                tokens = list(self._tokens)
+                if not tokens:
+                    self._thread = None
+                    return
+            for token in tokens:
+                self._renew(token)
+
+    def _renew(self, token: str) -> None:
+        try:
+            if self._catalog.renew_lease(token, self.ttl_s):
                 return
         except MlpipeError as error:
             _log.warning("a lease could not be renewed: %s", error.message)
+            return
+        with self._lock:
+            # It may have been given back meanwhile.
+            lost = token in self._tokens
+            self._tokens.discard(token)
+        if lost:
+            _log.warning("another step computes the same by now: this one gave no sign of life for too long")

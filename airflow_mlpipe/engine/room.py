@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.catalog.rows import RunRow
-from airflow_mlpipe.engine.flight import LEASE_TTL_S
+from airflow_mlpipe.engine.flight import LEASE_TTL_S, LeaseKeeper
 from airflow_mlpipe.engine.names import CONF_KEY, WORKSPACE_VARIABLE
 from airflow_mlpipe.engine.runs import EngineRun
 from airflow_mlpipe.errors import ConfigError, NotFoundError, UsageError
@@ -57,18 +57,16 @@ class Room:
         """How long a run waits for data that its pipeline reads, in seconds: the setting of that name, else not."""
         return float(self.config.get("settings", {}).get("wait_for_inputs_s") or 0.0)
 
-    @property
-    def lease_ttl_s(self) -> float:
-        """For how long a step that shows no sign of life keeps others from computing the same, in seconds.
-
-        The setting of that name, else :data:`LEASE_TTL_S`.
-        """
-        return float(self.config.get("settings", {}).get("lease_ttl_s") or LEASE_TTL_S)
-
     @cached_property
     def catalog(self) -> Catalog:
         """The workspace's catalog."""
         return Catalog.open(self.config.get("catalog_conn") or f"sqlite:///{self.folder / 'catalog.db'}")
+
+    @cached_property
+    def leases(self) -> LeaseKeeper:
+        """What keeps this process's leases alive, for the setting ``lease_ttl_s``, else :data:`LEASE_TTL_S`."""
+        ttl_s = float(self.config.get("settings", {}).get("lease_ttl_s") or LEASE_TTL_S)
+        return LeaseKeeper(self.catalog, ttl_s)
 
     @cached_property
     def index(self) -> StatIndex:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from airflow_mlpipe.catalog.leases import waiting_reason
 from airflow_mlpipe.catalog.rows import RunRow, StepRow
-from airflow_mlpipe.engine.flight import StepWaits, held, pause_s
+from airflow_mlpipe.engine.flight import StepWaits, pause_s
 from airflow_mlpipe.errors import ExecutionError, MlpipeError, OutputMissingError, StepStoppedError, UsageError
 from airflow_mlpipe.execution.attempt import StepKey, run_attempt
 from airflow_mlpipe.execution.contract import RunIdentity
@@ -151,7 +151,7 @@ class EngineRun:
             self._take(decision, row, attempt)
             return decision.result
         token = self._lease(step, row, decision)
-        with nullcontext() if token is None else held(self._catalog, token, self.room.lease_ttl_s):
+        with nullcontext() if token is None else self.room.leases.keeping(token):
             key = key_of(decision)
             if self._reads_cache(step) and self._catalog.by_fingerprint(key.fingerprint, limit=1):
                 # The last holder of the lease may have committed between the question and the lease.
@@ -184,7 +184,7 @@ class EngineRun:
             StepWaits: if another step has it; the row says which.
         """
         fingerprint = key_of(decision).fingerprint
-        taken = self._catalog.acquire_lease(fingerprint, self.row.id, row.step_run_id, self.room.lease_ttl_s)
+        taken = self._catalog.acquire_lease(fingerprint, self.row.id, row.step_run_id, self.room.leases.ttl_s)
         if isinstance(taken, str):
             return taken
         if not self._reads_cache(step):

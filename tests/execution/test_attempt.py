@@ -119,6 +119,20 @@ def test_a_stop_is_no_result(bench, site):
     assert site.catalog.step("run-1", "s").exit_code < 0
 
 
+def test_a_try_that_was_given_up_does_not_replace_the_result_its_run_took(bench, site):
+    other = attempt(bench, site, bench.python(WRITE, outputs=out()), run_id="run-2")
+
+    def meanwhile(stream: str, line: str) -> None:
+        # The try that took the place of this one, which was frozen.
+        assert site.catalog.commit_result(other, "run-1", "s")
+
+    late = attempt(bench, site, bench.python(WRITE + "; print('thawed')", outputs=out()), on_line=meanwhile)
+    assert late == other
+    assert site.catalog.step("run-1", "s").result_id == other.id
+    # Its own result is there all the same, for others.
+    assert len(site.catalog.by_fingerprint(digest_bytes(b"key"))) == 2
+
+
 def test_an_interrupt_keeps_what_was_written(bench, site):
     def stop():
         if (bench.workspace / "work/run-1-s/try-1/events.jsonl").stat().st_size:

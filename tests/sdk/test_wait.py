@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from rows import NOON, later, put_run
 
+from airflow_mlpipe.cli.views import step_progress
 from airflow_mlpipe.errors import StepFailedError
 from airflow_mlpipe.sdk.find import find_run
 from airflow_mlpipe.sdk.wait import RunFailedError, summary_line, watch
@@ -67,6 +68,25 @@ def test_watching_tells_each_change_and_ends_with_the_run(ws):
         for change in changes
     ]
     assert sorted(rest, key=str) == [("a", "completed"), ("b", "reused"), (None, "Completed")]
+
+
+def test_a_step_that_waits_for_another_run_says_so(ws, capsys):
+    why = "waiting for step 'x' of run abcd to compute the same"
+    put_run(ws.catalog, "run1")
+    run = find_run(ws, "run1")
+    row = run.step_rows()[0]
+    row.decision, row.reason = "run", why
+    ws.catalog.put_plan("run1", [row])
+    changes = watch(run, poll_s=0)
+    assert next(changes).step is None
+    assert next(changes).step.reason == why
+    assert step_progress(row) == f"waiting   a  {why}"
+
+    run.wait_for_completion(timeout_seconds=0)
+    assert f"[a] waiting: {why}\n" in capsys.readouterr().out
+    row.reason = "no earlier result of this step"
+    ws.catalog.put_plan("run1", [row])
+    assert next(changes).step.reason == row.reason
 
 
 def test_a_run_whose_engine_died_is_marked_as_failed(ws, monkeypatch):
