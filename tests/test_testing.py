@@ -1,8 +1,13 @@
 from __future__ import annotations
 
-import pytest
-from inline import inline_workspace, one_step, script
+import threading
 
+import pytest
+from engine_site import eventually
+from inline import inline_workspace, one_step, script
+from rows import put_run
+
+from airflow_mlpipe.catalog.leases import is_waiting
 from airflow_mlpipe.sdk.experiment import Experiment
 from airflow_mlpipe.sdk.pipeline import Pipeline
 from airflow_mlpipe.sdk.steps import PythonScriptStep
@@ -52,3 +57,33 @@ def test_a_failure_stops_the_run_or_only_what_is_behind_it(ws, tmp_path, goes_on
     assert run.status == "Failed"
     assert {row.name: row.status for row in run.step_rows()} == {"bad": "failed", "behind": "not_run", "aside": aside}
     assert run.step("behind").reason == "step 'bad' did not succeed"
+
+
+@pytest.mark.parametrize("way", ["released", "cancelled"])
+def test_a_step_waits_while_somebody_else_computes_the_same(ws, tmp_path, way):
+    pipeline = one_step(ws, tmp_path, "print('hello')")
+    first = Experiment(ws, "exp").submit(pipeline).step("step").record
+    ws.catalog.mark_doubtful(first.result_id, "to be computed again")
+    put_run(ws.catalog, "elsewhere", steps=("other",))
+    token = ws.catalog.acquire_lease(first.fingerprint, "elsewhere", "elsewhere-s0", 60)
+    waited: list[str] = []
+
+    def end_the_wait() -> None:
+        def waiting():
+            return next((row for row in ws.catalog.steps(ws.catalog.list_runs(limit=1)[0].id) if is_waiting(row)), None)
+
+        row = eventually(waiting)
+        waited.append(row.reason)
+        if way == "released":
+            ws.catalog.release_lease(token)
+        else:
+            ws.catalog.request_stop(row.run_id, "cancel", "no longer needed")
+
+    helper = threading.Thread(target=end_the_wait)
+    helper.start()
+    run = Experiment(ws, "exp").submit(pipeline)
+    helper.join()
+
+    assert waited == ["waiting for step 'other' of run elsewher to compute the same"]
+    assert run.status == ("Completed" if way == "released" else "Canceled")
+    assert run.step("step").record.status == ("completed" if way == "released" else "not_run")
