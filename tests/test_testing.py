@@ -7,6 +7,7 @@ from engine_site import eventually
 from inline import inline_workspace, one_step, script
 from rows import put_run
 
+from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.catalog.leases import is_waiting
 from airflow_mlpipe.sdk.experiment import Experiment
 from airflow_mlpipe.sdk.pipeline import Pipeline
@@ -87,3 +88,21 @@ def test_a_step_waits_while_somebody_else_computes_the_same(ws, tmp_path, way):
     assert waited == ["waiting for step 'other' of run elsewher to compute the same"]
     assert run.status == ("Completed" if way == "released" else "Canceled")
     assert run.step("step").record.status == ("completed" if way == "released" else "not_run")
+
+
+def test_a_result_that_is_committed_just_before_the_lease_is_free_is_taken(ws, tmp_path, monkeypatch):
+    pipeline = one_step(ws, tmp_path, "print('hello')")
+    first = ws.catalog.get_result(Experiment(ws, "exp").submit(pipeline).step("step").record.result_id)
+    ws.catalog.mark_doubtful(first.id, "to be computed again")
+    put_run(ws.catalog, "elsewhere", steps=("other",))
+    acquire_lease = Catalog.acquire_lease
+
+    def late(catalog, *arguments):
+        # The step has looked for a result already; now the other one commits and gives its lease back.
+        catalog.commit_result(first.model_copy(update={"id": "new"}), "elsewhere", "s0")
+        return acquire_lease(catalog, *arguments)
+
+    monkeypatch.setattr(Catalog, "acquire_lease", late)
+    step = Experiment(ws, "exp").submit(pipeline).step("step").record
+    assert (step.status, step.result_id) == ("reused", "new")
+    assert ws.catalog.held_leases([first.fingerprint]) == {}
