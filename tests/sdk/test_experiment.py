@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import re
+
 import pytest
 from inline import COUNT, FAIL, inline_workspace, one_step, two_steps
 
@@ -53,6 +56,21 @@ def test_a_run_of_reused_steps_restores_the_copies_its_user_asked_for(ws, experi
     assert not copy.exists()
     experiment.submit(pipeline)
     assert copy.read_text() == "good"
+
+
+def test_damaged_bytes_are_computed_again_and_the_run_says_so(ws, experiment, tmp_path):
+    pipeline = two_steps(ws, tmp_path)
+    first = experiment.submit(pipeline)
+    file = first.step("write").get_outputs()["text"].get_port_data_reference().path_on_disk()
+    stat = file.stat()
+    file.chmod(0o644)
+    file.write_text("y" * stat.st_size)
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    run = experiment.submit(pipeline)
+    assert happened(run) == {"write": "completed", "count": "reused"}
+    assert re.fullmatch(
+        r"output 'text' in workspaceblobstore: azureml/\S+/text has changed bytes", run.step("write").reason
+    )
 
 
 def test_what_a_step_wrote_to_its_parent_is_applied_again(ws, experiment, tmp_path):
