@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
+
+from airflow_mlpipe.errors import MlpipeError
 
 
 class Output:
@@ -24,26 +27,46 @@ class Output:
         """Begin a new command."""
         self.json = as_json
         self._answered = False
+        # Started without them (`>&-`): a command does its work for nobody to read.
+        sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123 - for as long as the process lives
+        sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
 
     def say(self, text: str = "") -> None:
         """Print text for people."""
-        print(text, file=sys.stderr if self.json else sys.stdout, flush=True)
+        _write(text, sys.stderr if self.json else sys.stdout)
 
     def warn(self, text: str) -> None:
         """Print text for people that is not part of the answer."""
-        print(text, file=sys.stderr, flush=True)
+        _write(text, sys.stderr)
 
     def answer(self, value: Any) -> None:
         """Print the JSON answer, if one is asked for. The first answer stands."""
         if self.json and not self._answered:
             self._answered = True
-            print(json.dumps(value, indent=2, default=str), flush=True)
+            _write(json.dumps(value, indent=2, default=str), sys.stdout)
 
     @contextlib.contextmanager
     def user_code(self) -> Iterator[None]:
         """Keep what the user's own code prints out of the JSON answer."""
         with contextlib.redirect_stdout(sys.stderr) if self.json else contextlib.nullcontext():
             yield
+
+
+def _write(text: str, stream: TextIO) -> None:
+    """Print a line at once.
+
+    Raises:
+        MlpipeError: if it cannot be written; not for a reader who wants no more (``| head``): what the command does
+            goes on, and its exit code tells how it ended.
+    """
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        # From here on, and when the interpreter flushes at its end, into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise MlpipeError(f"the output cannot be written: {error.strerror}") from error
 
 
 OUT = Output()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.cli import views
 from airflow_mlpipe.cli.output import OUT
+from airflow_mlpipe.cli.tables import one_line
 from airflow_mlpipe.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def show(text: str) -> int:
     for step in run.get_steps():
         metrics, outputs = step.get_metrics(), step.get_outputs()
         if metrics or outputs:
-            OUT.say(f"step '{step.name}'")
+            OUT.say(f"step '{one_line(step.name)}'")
         if metrics:
             OUT.say(f"  metrics: {_pairs(metrics)}")
         for name, output in outputs.items():

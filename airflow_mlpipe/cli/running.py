@@ -108,15 +108,20 @@ def _prepared(request: Request) -> tuple[Experiment, Pipeline, dict[str, Any]]:
 
 def _follow(submitted: PipelineRun, *, live: bool) -> None:
     """Show what happens until the run has ended. Ctrl-C cancels it; a second one leaves it to end by itself."""
+    told: dict[str, tuple[str, str]] = {}
     try:
-        _show_changes(submitted, live=live)
+        _show_changes(submitted, told, live=live)
     except KeyboardInterrupt:
         submitted.cancel()
         OUT.warn(f"cancelling run {submitted.id} ... (Ctrl-C again to leave it to itself)")
-        _show_changes(submitted, live=live)
+        try:
+            _show_changes(submitted, told, live=live)
+        except KeyboardInterrupt:
+            OUT.warn(f"run {submitted.id} ends by itself; 'mlpipe show {submitted.id}' tells how")
+            raise
 
 
-def _show_changes(submitted: PipelineRun, *, live: bool) -> None:
+def _show_changes(submitted: PipelineRun, told: dict[str, tuple[str, str]], *, live: bool) -> None:
     from airflow_mlpipe.sdk.wait import watch
 
     if live:
@@ -124,6 +129,6 @@ def _show_changes(submitted: PipelineRun, *, live: bool) -> None:
 
         show_live(submitted)
         return
-    for change in watch(submitted):
+    for change in watch(submitted, told=told):
         if change.step is not None:
             OUT.say(views.step_progress(change.step))

@@ -40,7 +40,7 @@ class Column:
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
     """Return rows as an aligned table; the last column is wrapped to what is left of the width."""
     width = shutil.get_terminal_size((PLAIN_WIDTH, 0)).columns if is_terminal() else PLAIN_WIDTH
-    cells = [[_cut(text, column.widest) for text, column in zip(row, columns, strict=True)] for row in rows]
+    cells = [[_cut(one_line(text), column.widest) for text, column in zip(row, columns, strict=True)] for row in rows]
     widths = [max([len(column.title), *(len(row[i]) for row in cells)]) for i, column in enumerate(columns[:-1])]
     room = max(width - sum(widths) - 2 * len(widths), NARROWEST)
     lines = [_line([column.title for column in columns], columns, widths, colour=False)]
@@ -49,6 +49,11 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
         lines.append(_line([*row[:-1], first], columns, widths, colour=is_terminal()))
         lines += [" " * (sum(widths) + 2 * len(widths)) + text for text in more]
     return "\n".join(lines)
+
+
+def one_line(text: str) -> str:
+    """Return `text` with its line breaks and control characters written out: names may hold anything."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def coloured(word: str, text: str | None = None) -> str:

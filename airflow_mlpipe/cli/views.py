@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlpipe.cli.tables import Column, coloured, table
+from airflow_mlpipe.cli.tables import Column, coloured, one_line, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,7 +100,14 @@ def code_line(properties: Mapping[str, str]) -> str:
 
 def step_table(rows: Sequence[StepRow]) -> str:
     """Return the steps as a table."""
-    return table(STEP_COLUMNS, [_step_cells(row) for row in rows])
+    names = Counter(row.name for row in rows)
+    cells = []
+    for row in rows:
+        status, name, *more = _step_cells(row)
+        # Which of several of one name it is: by this the other commands are told.
+        alike = names[row.name] > 1 and row.step_id != row.name
+        cells.append((status, f"{name} ({row.step_id})" if alike else name, *more))
+    return table(STEP_COLUMNS, cells)
 
 
 def plan_table(plan: PlannedRun) -> str:
@@ -131,7 +139,7 @@ def step_progress(row: StepRow) -> str:
     """Return one line about a step that has just changed."""
     status, name, time, saved, why = _step_cells(row)
     told = "  ".join(part for part in (time, f"saved {saved}" if saved else "", why) if part)
-    return f"{coloured(status, f'{status:<9}')} {name}" + (f"  {told}" if told else "")
+    return f"{coloured(status, f'{status:<9}')} {one_line(name)}" + (f"  {one_line(told)}" if told else "")
 
 
 def _step_cells(row: StepRow) -> tuple[str, str, str, str, str]:

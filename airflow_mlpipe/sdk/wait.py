@@ -78,7 +78,13 @@ class Change:
     step: StepRow | None = None
 
 
-def watch(run: PipelineRun, *, timeout_s: float | None = None, poll_s: float = POLL_S) -> Iterator[Change]:
+def watch(
+    run: PipelineRun,
+    *,
+    timeout_s: float | None = None,
+    poll_s: float = POLL_S,
+    told: dict[str, tuple[str, str]] | None = None,
+) -> Iterator[Change]:
     """Yield what happens to a run until it has ended, what happened so far included.
 
     An engine that died is noticed: its run is marked as failed.
@@ -87,11 +93,13 @@ def watch(run: PipelineRun, *, timeout_s: float | None = None, poll_s: float = P
         run: the run.
         timeout_s: seconds after which to stop watching.
         poll_s: seconds between two looks.
+        told: what was yielded last of each step, by its id; kept up to date, so that who was interrupted can
+            go on from there.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     look_at_engine = time.monotonic() + ALIVE_S
     status = ""
-    steps: dict[str, tuple[str, str]] = {}
+    steps: dict[str, tuple[str, str]] = {} if told is None else told
     while True:
         # The run first: when it has ended, its steps have, so that reading them afterwards misses nothing.
         now = run.status

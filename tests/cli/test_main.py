@@ -200,6 +200,32 @@ def test_as_a_process_code_and_json_arrive(ws, monkeypatch):
     assert (shown.returncode, json.loads(shown.stdout)["run_id"]) == (0, "aaaa1111")
 
 
+@pytest.mark.parametrize(("words", "code"), [(["show", "last"], 0), (["runs", "--json"], 0), (["show", "zzzz"], 2)])
+def test_a_reader_who_leaves_changes_no_exit_code(ws, monkeypatch, words, code):
+    monkeypatch.chdir(HERE)
+    monkeypatch.setenv("MLPIPE_WORKSPACE", str(ws.dir.parent))
+    program = "import sys; from airflow_mlpipe.cli import main; sys.exit(main())"
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run([sys.executable, "-c", program, *words], stdout=theirs, stderr=subprocess.PIPE, check=False)
+    os.close(theirs)
+    assert (done.returncode, b"Traceback" in done.stderr, b"Broken" in done.stderr) == (code, False, False)
+    # Neither is there one who never came.
+    closed = ["/bin/sh", "-c", '"$@" >&-', "sh", sys.executable, "-c", program, *words]
+    assert subprocess.run(closed, capture_output=True, check=False).returncode == code
+
+
+def test_an_answer_that_cannot_be_written_is_three(ws, monkeypatch):
+    monkeypatch.chdir(HERE)
+    monkeypatch.setenv("MLPIPE_WORKSPACE", str(ws.dir.parent))
+    program = "import sys; from airflow_mlpipe.cli import main; sys.exit(main())"
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        argv = [sys.executable, "-c", program, "runs", "--json"]
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-1] == "error: the output cannot be written: No space left on device"
+
+
 def test_importing_the_commands_loads_nothing_heavy():
     program = (
         "import sys; import airflow_mlpipe.cli, airflow_mlpipe.cli.running, airflow_mlpipe.cli.records, "

@@ -168,6 +168,28 @@ def test_ctrl_c_cancels_and_says_so(ws, call, monkeypatch):
     assert "was cancelled" in err
 
 
+def test_ctrl_c_repeats_nothing_and_a_second_one_says_what_becomes_of_the_run(ws, call, monkeypatch):
+    # An engine that does nothing: only the second Ctrl-C ends the wait.
+    monkeypatch.setattr("airflow_mlpipe.testing.InlineEngine.submit", lambda self, run_id: None)
+    monkeypatch.setattr("airflow_mlpipe.testing.InlineEngine.is_alive", lambda self, run_id: True)
+
+    def sleep(seconds):
+        run_id = ws.catalog.list_runs()[0].id
+        ws.catalog.update_step(run_id, ws.catalog.steps(run_id)[0].step_id, status="running", started_at=NOW())
+        naps.append(seconds)
+        if len(naps) > 1:
+            raise KeyboardInterrupt
+
+    naps = []
+    monkeypatch.setattr("airflow_mlpipe.sdk.wait.time.sleep", sleep)
+    code, out, err = call("run", "pipe.py")
+    assert code == 1
+    assert out.count("running   write") == 1
+    run_id = ws.catalog.list_runs()[0].id
+    assert f"run {run_id} ends by itself; 'mlpipe show {run_id}' tells how" in err
+    assert err.endswith("error: interrupted\n")
+
+
 def NOW():
     from datetime import UTC, datetime
 
