@@ -210,6 +210,8 @@ def _following(job: StepJob, on_line: Callable[[str, str], None] | None) -> Iter
     if on_line is None:
         yield lambda last: None
         return
+    for path in (job.stdout, job.stderr):
+        path.touch()
     tails = [Tail(job.stdout), Tail(job.stderr)]
 
     def forward(last: bool) -> None:

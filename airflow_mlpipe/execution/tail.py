@@ -21,8 +21,7 @@ class Tail:
     """
 
     def __init__(self, path: Path) -> None:
-        """Follow the file `path` from its beginning; it is made if it does not exist."""
-        path.touch()
+        """Follow the file `path` from its beginning."""
         self._file = path.open("rb")
         self._rest = b""
 

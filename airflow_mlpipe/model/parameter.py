@@ -54,8 +54,9 @@ class ParameterSpec(Frozen):
         """
         converted = self._converted(value)
         if converted is None:
+            article = "an" if self.type == "integer" else "a"
             raise ParameterError(
-                f"parameter '{self.name}': {value!r} is not a {self.type}; its default is {self.default!r}"
+                f"parameter '{self.name}': {value!r} is not {article} {self.type}; its default is {self.default!r}"
             )
         return converted
 

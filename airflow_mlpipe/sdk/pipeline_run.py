@@ -223,8 +223,8 @@ class PipelineRun(Run):
         """Wait until the run has ended.
 
         Args:
-            show_output: whether to print, live, the status, each step's end with its reason, the last lines of
-                failed steps, and a summary.
+            show_output: whether to print, live, the status, what the steps print, each step's end with its reason,
+                and a summary.
             timeout_seconds: seconds after which to stop waiting; the run goes on.
             raise_on_error: whether a failed run is an error here.
 

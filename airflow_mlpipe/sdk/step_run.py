@@ -258,8 +258,8 @@ class StepRun(Run):
 
         None if the step never started.
         """
-        errors = self._stream("stderr")
-        return errors if errors is not None and errors.stat().st_size else self._stream("stdout")
+        errors = self.stream_path("stderr")
+        return errors if errors is not None and errors.stat().st_size else self.stream_path("stdout")
 
     def cancel(self) -> None:
         """Refuse, as v1 does.
@@ -312,13 +312,13 @@ class StepRun(Run):
         self._workspace.catalog.add_written(self.id, part)
 
     def _log_text(self, stream: str) -> str:
-        path = self._stream(stream)
+        path = self.stream_path(stream)
         return path.read_text(errors="replace") if path is not None else ""
 
     def _log_names(self) -> list[str]:
         return [name for name in self.get_file_names() if name.startswith(("logs/", "azureml-logs/"))]
 
-    def _stream(self, name: str) -> Path | None:
+    def stream_path(self, name: str) -> Path | None:
         """Return the file that holds ``stdout`` or ``stderr``, or None if the step never started."""
         kept, running = STREAMS[name]
         if any(file.name == kept for file in self._written().files):

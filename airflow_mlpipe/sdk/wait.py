@@ -13,6 +13,7 @@ from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES, FINAL_STEP_STATUSES,
 from airflow_mlpipe.errors import StepFailedError
 from airflow_mlpipe.reuse.explain import duration_text
 from airflow_mlpipe.sdk.run_plan import counted
+from airflow_mlpipe.sdk.step_logs import StepLogs
 from airflow_mlpipe.sdk.step_run import STATUS_WORDS
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def watch(
     timeout_s: float | None = None,
     poll_s: float = POLL_S,
     told: dict[str, tuple[str, str]] | None = None,
+    on_look: Callable[[list[StepRow]], None] | None = None,
 ) -> Iterator[Change]:
     """Yield what happens to a run until it has ended, what happened so far included.
 
@@ -95,6 +97,7 @@ def watch(
         poll_s: seconds between two looks.
         told: what was yielded last of each step, by its id; kept up to date, so that who was interrupted can
             go on from there.
+        on_look: given the steps at each look, before their changes are yielded.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     look_at_engine = time.monotonic() + ALIVE_S
@@ -103,15 +106,21 @@ def watch(
     while True:
         # The run first: when it has ended, its steps have, so that reading them afterwards misses nothing.
         now = run.status
-        if now != status:
-            status = now
-            yield Change(status)
-        for row in run.step_rows():
+        ended = now in FINAL_RUN_STATUSES
+        if now != status and not ended:
+            yield Change(now)
+        status = now
+        rows = run.step_rows()
+        if on_look is not None:
+            on_look(rows)
+        for row in rows:
             seen = (row.status, row.reason if is_waiting(row) else "")
             if seen != steps.get(row.step_id, ("not_started", "")):
                 steps[row.step_id] = seen
                 yield Change(status, row)
-        if status in FINAL_RUN_STATUSES:
+        if ended:
+            # Last, as it happened.
+            yield Change(status)
             return
         moment = time.monotonic()
         if deadline is not None and moment >= deadline:
@@ -128,15 +137,19 @@ def wait_for_run(run: PipelineRun, *, show_output: bool, timeout_s: float | None
     say(f"PipelineRunId: {run.id}")
     say(f"Link to the run: {run.get_portal_url()}")
     seen: set[str] = set()
-    for change in watch(run, timeout_s=timeout_s):
-        if change.step is None:
-            if change.status not in FINAL_RUN_STATUSES:
-                say(f"PipelineRun Status: {change.status}")
-        elif change.step.status in {*FINAL_STEP_STATUSES, "running"} or is_waiting(change.step):
-            if change.step.step_id not in seen:
-                seen.add(change.step.step_id)
-                say(f"\nStepRunId: {change.step.step_run_id}")
-            _say_step(run.step(change.step.step_id), change.step, say)
+    logs = StepLogs(run, say)
+    try:
+        for change in watch(run, timeout_s=timeout_s, on_look=logs.look if show_output else None):
+            if change.step is None:
+                if change.status not in FINAL_RUN_STATUSES:
+                    say(f"PipelineRun Status: {change.status}")
+            elif change.step.status in {*FINAL_STEP_STATUSES, "running"} or is_waiting(change.step):
+                if change.step.step_id not in seen:
+                    seen.add(change.step.step_id)
+                    say(f"\nStepRunId: {change.step.step_run_id}")
+                say(step_line(change.step))
+    finally:
+        logs.close()
     if run.status not in FINAL_RUN_STATUSES:
         say(f"Timed out after {timeout_s:g} s; the run goes on")
         return run.get_status()

@@ -105,7 +105,7 @@ def test_a_failed_run_is_one_with_code_log_and_last_lines(ws, call):
     ("words", "message"),
     [
         (["-p", "siz=1"], "has no parameter 'siz'; it has: size"),
-        (["-p", "size=many"], "'many' is not a integer"),
+        (["-p", "size=many"], "'many' is not an integer"),
         (["-p", "size"], "is not NAME=VALUE"),
         (["--tag", "=x"], "tag '=x' is not NAME=VALUE"),
     ],

@@ -13,6 +13,7 @@ def shown(path, last=True):
 
 def test_lines_come_as_they_are_written(tmp_path):
     path = tmp_path / "out"
+    path.touch()
     tail = Tail(path)
     with path.open("ab", buffering=0) as file:
         assert list(tail.lines(False)) == []

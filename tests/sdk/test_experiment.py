@@ -163,7 +163,7 @@ def test_a_dry_run_leaves_a_damaged_result_as_it_is(ws, experiment, tmp_path):
     ("options", "message"),
     [
         ({"pipeline_parameters": {"siz": 1}}, "has no parameter 'siz'; it has: size"),
-        ({"pipeline_parameters": {"size": "many"}}, "'many' is not a integer"),
+        ({"pipeline_parameters": {"size": "many"}}, "'many' is not an integer"),
         ({"regenerate": True}, r"submit\(\) has no argument 'regenerate'"),
     ],
 )

@@ -6,6 +6,7 @@ from rows import NOON, later, put_run
 from airflow_mlpipe.cli.views import step_progress
 from airflow_mlpipe.errors import StepFailedError
 from airflow_mlpipe.sdk.find import find_run
+from airflow_mlpipe.sdk.step_logs import StepLogs
 from airflow_mlpipe.sdk.wait import RunFailedError, summary_line, watch
 from airflow_mlpipe.sdk.workspace import Workspace
 
@@ -67,7 +68,37 @@ def test_watching_tells_each_change_and_ends_with_the_run(ws):
         (change.step.name if change.step else None, change.step.status if change.step else change.status)
         for change in changes
     ]
-    assert sorted(rest, key=str) == [("a", "completed"), ("b", "reused"), (None, "Completed")]
+    assert rest == [("a", "completed"), ("b", "reused"), (None, "Completed")]
+
+
+def write_logs(ws, stdout, stderr):
+    folder = ws.dir / "work" / "run1-s0" / "try-1"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in (("events.jsonl", ""), ("stdout.txt", stdout), ("stderr.txt", stderr)):
+        with (folder / name).open("a") as file:
+            file.write(text)
+    return folder
+
+
+def test_what_steps_print_is_handed_on_while_they_run(ws):
+    put_run(ws.catalog, "run1")
+    run, said = find_run(ws, "run1"), []
+    logs = StepLogs(run, said.append)
+    ws.catalog.update_step("run1", "s0", status="running", started_at=NOON, try_number=1)
+    logs.look(run.step_rows())
+    assert said == []
+    folder = write_logs(ws, "one\nhal", "careful\n")
+    logs.look(run.step_rows())
+    assert said == ["[a] one", "[a] careful"]
+    write_logs(ws, "f\nend", "")
+    for file in folder.iterdir():
+        file.unlink()
+    ws.catalog.update_step("run1", "s0", status="completed", ended_at=later(1))
+    ws.catalog.update_step("run1", "s1", status="reused", ended_at=later(1))
+    logs.look(run.step_rows())
+    logs.look(run.step_rows())
+    assert said[2:] == ["[a] half", "[a] end"]
+    logs.close()
 
 
 def test_a_step_that_waits_for_another_run_says_so(ws, capsys):
@@ -120,7 +151,7 @@ def test_raise_on_error_can_be_off_and_the_output_follows_v1(ws, capsys):
     assert text.startswith("PipelineRunId: run1\nLink to the run: file://")
     steps, summary = text.split("\n\nPipelineRun Execution Summary\n=============================\n")
     assert "\nStepRunId: run1-s0\nStepRun( a ) Status: Failed (step 'a' exited with code 3" in steps
-    assert "    ValueError: no" in steps
+    assert "[a] one\n[a] two\n[a] ValueError: no\n" in steps
     assert "\nStepRunId: run1-s1\nStepRun( b ) Status: Canceled" in steps
     assert summary.startswith("PipelineRun Status: Failed (step 'a' exited")
     assert "2 steps: 1 failed, 1 not run" in summary
