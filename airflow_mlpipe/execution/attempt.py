@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import shutil
 import uuid
@@ -18,6 +19,7 @@ from airflow_mlpipe.execution.deliver import publish, register
 from airflow_mlpipe.execution.inputs import Stores
 from airflow_mlpipe.execution.kept import Kept, keep
 from airflow_mlpipe.execution.launch import Exit, launch
+from airflow_mlpipe.execution.report import full_disk
 from airflow_mlpipe.execution.stage import discard, stage
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, StepOutputRef
 from airflow_mlpipe.model.digest import Digest, JsonValue, digest_json
@@ -138,7 +140,9 @@ def run_attempt(
         collected = collect(job, exit, kept, store=site.store, content=site.content, index=site.index)
         publish(step, collected.outputs, site.store, site.index)
         register(step, collected.outputs, site.catalog, site.content)
-    except BaseException:
+    except BaseException as error:
+        if _no_room(error, job):
+            _sweep_outputs(job, site)
         _keep_failure(job, exit, kept, site)
         raise
     result = _result(job, key, exit, kept, collected)
@@ -204,12 +208,27 @@ def _keep_failure(job: StepJob, exit: Exit | None, kept: Kept | None, site: Site
         try:
             _note_failure(job, exit, kept, site)
         except StorageError:
-            # Most likely the step has filled the disk. What it wrote is no result, and makes room for the record.
-            for port in job.step.outputs:
-                sweep_attempt(job.context.step_run_id, site.store(port.datastore))
+            # Most likely the step has filled the disk.
+            _sweep_outputs(job, site)
             _note_failure(job, exit, kept, site)
     except MlpipeError as error:
         _log.warning("step '%s': what it wrote could not be kept: %s", job.step.name, error.message)
+
+
+def _no_room(error: BaseException, job: StepJob) -> bool:
+    """Whether a try failed because a disk is full, or has left it full."""
+    cause = error.__cause__
+    refused = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+    return refused or full_disk([job.work, *(path.parent for path in job.outputs.values())]) is not None
+
+
+def _sweep_outputs(job: StepJob, site: Site) -> None:
+    """Remove what the try wrote to its outputs: no result, and the record of its failure and later runs need room."""
+    for name in {port.datastore for port in job.step.outputs}:
+        try:
+            sweep_attempt(job.context.step_run_id, site.store(name))
+        except MlpipeError as error:
+            _log.warning("step '%s': its outputs could not be removed: %s", job.step.name, error.message)
 
 
 def _note_failure(job: StepJob, exit: Exit | None, kept: Kept | None, site: Site) -> None:

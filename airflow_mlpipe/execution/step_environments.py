@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from airflow_mlpipe.errors import MissingDataError
 from airflow_mlpipe.execution.environments import describe_environment
 from airflow_mlpipe.model.digest import Digest, JsonValue
 from airflow_mlpipe.model.step import StepSpec
+from airflow_mlpipe.storage.atomic import system_errors
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.snapshot import Snapshot, extract_snapshot, python_imports
 from airflow_mlpipe.storage.stat_index import StatIndex
@@ -48,7 +50,7 @@ class StepEnvironments:
 
         Raises:
             MissingDataError: if its snapshot is not stored and what it imports is not known either.
-            StorageError: if the snapshot cannot be read.
+            StorageError: if the snapshot cannot be read, or there is no room to unpack it.
         """
         if step.snapshot is not None and step.snapshot not in self._imports:
             self._imports[step.snapshot] = self._imports_of(step.snapshot)
@@ -62,7 +64,10 @@ class StepEnvironments:
 
         if digest in self._snapshots:
             return python_imports(self._snapshots[digest], self._index)
-        with TemporaryDirectory(prefix="mlpipe-") as folder:
+        with system_errors("make a temporary folder in", os.environ.get("TMPDIR") or "/tmp"):
+            # What cannot be removed again does not matter to the step.
+            place = TemporaryDirectory(prefix="mlpipe-", ignore_cleanup_errors=True)
+        with place as folder:
             # The author's own reading of the snapshot, so that submit and worker never disagree about a key.
             laid_out = Snapshot(digest=digest, code=digest, files=0, size_bytes=0, source=Path(folder) / "code")
             with suppress(MissingDataError):

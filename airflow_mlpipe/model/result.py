@@ -165,5 +165,5 @@ class StepResult(Frozen):
 
     @property
     def duration_s(self) -> float:
-        """Seconds it took to compute: what reusing it saves."""
-        return (self.ended_at - self.started_at).total_seconds()
+        """Seconds it took to compute: what reusing it saves. 0 if the clock was set back meanwhile."""
+        return max(0.0, (self.ended_at - self.started_at).total_seconds())

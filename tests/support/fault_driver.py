@@ -1,0 +1,172 @@
+"""A process that carries out one run of the usual step of a :class:`fault_site.FaultSite`, for a test to disturb.
+
+``python fault_driver.py run FOLDER`` does so at once. ``serve`` imports everything once and then forks a child for each
+line ``{"folder", "gate", "job"}`` on standard input: the child says its pid, waits until the test opens the FIFO
+`gate` for writing, works, and its answer and exit status follow on one line of standard output. So a tracer can be
+attached before the first system call of the work, and counts nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+SUPPORT = Path(__file__).resolve().parent
+ROOT = SUPPORT.parents[1]
+PATIENCE_S = 60.0
+
+
+def work(folder: Path, job: str) -> dict[str, Any]:
+    """Do the work and say how it ended."""
+    from fault_site import FaultSite
+
+    from airflow_mlpipe.errors import MlpipeError
+
+    try:
+        site = FaultSite(folder)
+        ended = JOBS[job](site)
+    except MlpipeError as error:
+        return {"status": "raised", "error": f"{type(error).__name__}: {error.message}", "results": {}}
+    except Exception as error:
+        return {"status": "raised", "error": f"unexpected {type(error).__name__}: {error}", "results": {}}
+    errors = [ended.error, *(step.error or "" for step in ended.steps.values())]
+    results = {s.result_id: s.decision for s in ended.steps.values() if s.result_id is not None}
+    return {"status": ended.status, "error": "\n".join(errors), "results": results, "run": ended.run_id}
+
+
+def _usual(site: Any) -> Any:
+    return site.run()
+
+
+def _chain(site: Any) -> Any:
+    """make -> follow, which says what it has read; make never gives the same bytes twice."""
+    from fault_site import STORE
+
+    from airflow_mlpipe.model.data import InputSpec, OutputSpec, StepOutputRef
+    from airflow_mlpipe.model.step import Argument, StepSpec
+
+    make = site.make_step()
+    follow = StepSpec(
+        id="follow",
+        name="follow",
+        kind="command",
+        arguments=(
+            Argument(value="cp"),
+            Argument(kind="input", value="all"),
+            Argument(kind="output", value="out"),
+        ),
+        inputs=(InputSpec(name="all", source=StepOutputRef(step="make", output="out")),),
+        outputs=(OutputSpec(name="out", datastore=STORE),),
+    )
+    return site.run(make, follow)
+
+
+JOBS: dict[str, Callable[[Any], Any]] = {"usual": _usual, "chain": _chain}
+
+
+def _serve() -> None:
+    import fault_site
+
+    assert fault_site
+    for line in sys.stdin:
+        request = json.loads(line)
+        # A socket, for the calls of a pipe are among those that are disturbed.
+        reader, writer = socket.socketpair()
+        child = os.fork()
+        if child == 0:
+            reader.close()
+            with open(request["gate"], "rb") as gate:  # noqa: PTH123
+                gate.read(1)
+            answer = work(Path(request["folder"]), request["job"])
+            writer.sendall(json.dumps(answer).encode())
+            os._exit(0)
+        writer.close()
+        print(json.dumps({"pid": child}), flush=True)
+        with reader, reader.makefile("rb") as file:
+            said = file.read()
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        print(json.dumps({"code": code, "answer": json.loads(said) if said else None}), flush=True)
+
+
+class Driver:
+    """The ``serve`` process, from the test's side."""
+
+    def __init__(self, folder: Path) -> None:
+        self._gate = folder / f"gate-{uuid.uuid4().hex}"
+        os.mkfifo(self._gate)
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, "serve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+
+    def begin(self, folder: Path, job: str = "usual") -> int:
+        """Fork a child for `folder` and return its pid; it waits for :meth:`go`."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"folder": str(folder), "gate": str(self._gate), "job": job}) + "\n")
+        self._process.stdin.flush()
+        return int(self._line()["pid"])
+
+    def go(self) -> None:
+        """Let the child work."""
+        with self._gate.open("wb") as gate:
+            gate.write(b"g")
+
+    def end(self) -> tuple[int, dict[str, Any] | None]:
+        """Wait for the child's end; return its exit code (negative for a signal) and its answer, if it gave one."""
+        line = self._line()
+        return line["code"], line["answer"]
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(PATIENCE_S)
+        self._process.stdout.close()
+
+    def _line(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        assert select.select([self._process.stdout], [], [], PATIENCE_S)[0], "the driver does not answer"
+        line = self._process.stdout.readline()
+        assert line, "the driver died"
+        return json.loads(line)
+
+
+@contextmanager
+def traced(pid: int, *options: str) -> Iterator[None]:
+    """Attach strace to a waiting child; when the body begins it is in force."""
+    process = subprocess.Popen(
+        ["strace", "-p", str(pid), *options], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    try:
+        line = process.stderr.readline()
+        assert "attached" in line, line
+        yield
+    finally:
+        process.wait(PATIENCE_S)
+        process.stderr.close()
+
+
+def environment() -> dict[str, str]:
+    """What the driver needs to find this checkout."""
+    return {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{SUPPORT}", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "serve":
+        _serve()
+    else:
+        print(json.dumps(work(Path(sys.argv[2]), "usual")))
