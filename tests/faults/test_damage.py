@@ -10,9 +10,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from fault_site import ALL, STORE, Ended, FaultSite
+from fault_site import ALL, Ended, FaultSite
 
-from airflow_mlpipe.model.data import InputSpec, OutputSpec, StepOutputRef
 from airflow_mlpipe.model.step import Argument, StepSpec
 from airflow_mlpipe.storage.tree import manifest_path
 
@@ -54,23 +53,6 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "executable": (_exec_bit, "has changed bytes"),
     "file deleted": (Path.unlink, "has changed bytes"),
 }
-
-
-def _follow(mode: str = "mount") -> StepSpec:
-    """A step behind ``make`` that copies what it reads."""
-    return StepSpec(
-        id="follow",
-        name="follow",
-        kind="command",
-        arguments=(
-            Argument(value="cp"),
-            Argument(value="-R"),
-            Argument(kind="input", value="all"),
-            Argument(kind="output", value="out"),
-        ),
-        inputs=(InputSpec(name="all", source=StepOutputRef(step="make", output="out"), mode=mode),),
-        outputs=(OutputSpec(name="out", datastore=STORE),),
-    )
 
 
 def _heals(site: FaultSite, first: Ended, why: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -120,12 +102,12 @@ def test_a_damaged_input_is_never_delivered(site: FaultSite, damage: str, mode: 
     # A step of its own, before `follow`, does the harm while the run is going on.
     line = HARM[damage].format(target)
     break_it = StepSpec(id="break", name="break", kind="command", shell=True, arguments=(Argument(value=line),))
-    follow = _follow(mode=mode).model_copy(update={"after": ("break",)})
+    follow = site.follow_step(mode, after=("break",))
     ended = site.run(site.make_step(), break_it, follow)
     assert ended.decisions["make"] == "reuse"
     assert (ended.steps["follow"].status, ended.status) == ("failed", "Failed"), ended
     assert ended.steps["follow"].result_id is None
-    again = site.run(site.make_step(), _follow(mode=mode))
+    again = site.run(site.make_step(), site.follow_step(mode))
     assert (again.status, again.decisions["make"]) == ("Completed", "run")
     assert (site.output(again, "follow") / "all.txt").read_text() == ALL
     site.check()
@@ -231,7 +213,7 @@ def test_a_change_that_keeps_path_size_and_time_is_seen(site: FaultSite, what: s
         change(path)
     second = site.run()
     assert (second.status, second.decisions) == ("Completed", {"make": "run"}), second
-    assert second.reasons["make"].startswith("code: make.sh" if what.endswith(".sh") else "input in")
+    assert second.reasons["make"].startswith("code: make.sh" if what.endswith(".sh") else "input")
     assert site.result(second).outputs[0].digest != site.result(first).outputs[0].digest
 
 

@@ -48,29 +48,15 @@ def _usual(site: Any) -> Any:
 
 
 def _chain(site: Any) -> Any:
-    """make -> follow, which says what it has read; make never gives the same bytes twice."""
-    from fault_site import STORE
-
-    from airflow_mlpipe.model.data import InputSpec, OutputSpec, StepOutputRef
-    from airflow_mlpipe.model.step import Argument, StepSpec
-
-    make = site.make_step()
-    follow = StepSpec(
-        id="follow",
-        name="follow",
-        kind="command",
-        arguments=(
-            Argument(value="cp"),
-            Argument(kind="input", value="all"),
-            Argument(kind="output", value="out"),
-        ),
-        inputs=(InputSpec(name="all", source=StepOutputRef(step="make", output="out")),),
-        outputs=(OutputSpec(name="out", datastore=STORE),),
-    )
-    return site.run(make, follow)
+    return site.chain()
 
 
-JOBS: dict[str, Callable[[Any], Any]] = {"usual": _usual, "chain": _chain}
+def _attempt(site: Any) -> Any:
+    """Plan, then run the step whatever others have committed since, as two workers without a lease would."""
+    return site.attempt()
+
+
+JOBS: dict[str, Callable[[Any], Any]] = {"usual": _usual, "chain": _chain, "attempt": _attempt}
 
 
 def _serve() -> None:
