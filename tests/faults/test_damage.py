@@ -13,7 +13,7 @@ import pytest
 from fault_site import ALL, Ended, FaultSite
 
 from airflow_mlpipe.model.step import Argument, StepSpec
-from airflow_mlpipe.storage.tree import manifest_path
+from airflow_mlpipe.storage.manifests import manifest_path
 
 
 def _truncate(path: Path) -> None:

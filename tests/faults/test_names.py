@@ -20,7 +20,7 @@ from fault_site import FaultSite
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from airflow_mlpipe.storage.tree import read_manifest
+from airflow_mlpipe.storage.manifests import read_manifest
 
 WRITER = r"""
 import base64, json, os, sys
