@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,6 +14,7 @@ from airflow_mlpipe.catalog.part import Part
 from airflow_mlpipe.catalog.steps import update_step
 from airflow_mlpipe.errors import NotFoundError, StorageError
 from airflow_mlpipe.model.digest import Digest
+from airflow_mlpipe.model.memory import no_garbage
 from airflow_mlpipe.model.result import StepResult, Written
 
 CANDIDATES = 3
@@ -185,7 +184,7 @@ def _result(body: str) -> StepResult:
 
 def _readable(rows: Iterable[tuple[str, str]]) -> list[StepResult]:
     results = []
-    with _no_garbage():
+    with no_garbage():
         for result_id, body in rows:
             try:
                 results.append(_result(body))
@@ -194,15 +193,3 @@ def _readable(rows: Iterable[tuple[str, str]]) -> list[StepResult]:
                 why = str(error).partition("\n")[0]
                 _log.warning("result %s is passed over: its row is not readable (%s)", result_id, why)
     return results
-
-
-@contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Keep the collector from looking through many new objects, all of which live: half the time of reading them."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -10,6 +10,7 @@ from airflow_mlpipe.cli import views
 from airflow_mlpipe.cli.load import load_pipeline
 from airflow_mlpipe.cli.output import OUT, is_terminal
 from airflow_mlpipe.errors import ParameterError
+from airflow_mlpipe.model.memory import no_garbage
 
 if TYPE_CHECKING:
     from airflow_mlpipe.sdk.experiment import Experiment
@@ -40,9 +41,10 @@ class Request:
 
 def plan(request: Request) -> int:
     """Say what a run would do."""
-    experiment, pipeline, options = _prepared(request)
-    with OUT.user_code():
-        planned = experiment.submit(pipeline, dry_run=True, **options)
+    with no_garbage():
+        experiment, pipeline, options = _prepared(request)
+        with OUT.user_code():
+            planned = experiment.submit(pipeline, dry_run=True, **options)
     OUT.say(views.plan_table(planned))
     OUT.say(planned.summary())
     OUT.answer(views.plan_view(planned))
@@ -53,9 +55,10 @@ def run(request: Request) -> int:
     """Run a pipeline and follow it to its end."""
     from airflow_mlpipe.sdk.wait import failure_of, summary_line
 
-    experiment, pipeline, options = _prepared(request)
-    with OUT.user_code():
-        submitted = experiment.submit(pipeline, show_output=False, **options)
+    with no_garbage():
+        experiment, pipeline, options = _prepared(request)
+        with OUT.user_code():
+            submitted = experiment.submit(pipeline, show_output=False, **options)
     # A run that has ended already is told by its table alone.
     open_at_first = submitted.record.ended_at is None
     live = is_terminal() and open_at_first

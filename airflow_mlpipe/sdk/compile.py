@@ -268,9 +268,11 @@ class _Code:
         return snapshot, script
 
     def _source(self, step: PipelineStep) -> Path:
-        folder = Path(step.source_directory or self._pipeline.default_source_directory or ".").expanduser()
+        # Texts, not paths: a pipeline may have a thousand folders, and each path costs as much as looking for it.
+        folder = posixpath.expanduser(step.source_directory or self._pipeline.default_source_directory or ".")
         beside = self._pipeline.source_file
         # v1 means the working directory; a file that is run from elsewhere mostly means its own folder.
-        if not folder.is_absolute() and not folder.exists() and beside and (Path(beside).parent / folder).exists():
-            folder = Path(beside).parent / folder
+        if beside and not posixpath.isabs(folder) and not posixpath.exists(folder):
+            near = posixpath.join(posixpath.dirname(beside), folder)
+            folder = near if posixpath.exists(near) else folder
         return Path(posixpath.abspath(folder))

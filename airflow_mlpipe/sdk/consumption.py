@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.errors import ParameterError, PipelineError
@@ -90,15 +91,16 @@ class DatasetConsumptionConfig(Consumed):
             as_dataset=True,
             label=dataset.label,
             dataset_id=dataset.id,
-            stores=tuple(self._datastores()),
+            stores=self._datastores,
         )
 
-    def _datastores(self) -> list[Datastore]:
+    @cached_property
+    def _datastores(self) -> tuple[Datastore, ...]:
         from airflow_mlpipe.sdk.datastore import Datastore
 
         names = dict.fromkeys(source.datastore for source in self.dataset.spec.sources)
         try:
-            return [Datastore(self.dataset.workspace, name) for name in names]
+            return tuple(Datastore(self.dataset.workspace, name) for name in names)
         except UnknownNameError as error:
             raise UnknownNameError(f"{self.dataset.label}: {error.message}") from None
 

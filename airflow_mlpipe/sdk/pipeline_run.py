@@ -19,6 +19,8 @@ from airflow_mlpipe.sdk.run import Run, utc_text
 from airflow_mlpipe.sdk.step_run import StepRun
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_mlpipe.sdk.experiment import Experiment
     from airflow_mlpipe.sdk.workspace import Workspace
 
@@ -39,6 +41,8 @@ class PipelineRun(Run):
         """
         super().__init__(experiment, run_id)
         self._row: RunRow | None = kwargs.get("_row") or experiment.workspace.catalog.get_run(run_id)
+        # Of a run that had ended when it was submitted: they never change.
+        self._steps: Sequence[StepRow] | None = kwargs.get("_steps")
 
     @staticmethod
     def get(workspace: Workspace, run_id: str) -> PipelineRun:
@@ -117,7 +121,7 @@ class PipelineRun(Run):
 
     def step_rows(self) -> list[StepRow]:
         """Return the catalog's rows of the steps, as they are now."""
-        return self._workspace.catalog.steps(self.id)
+        return list(self._steps) if self._steps is not None else self._workspace.catalog.steps(self.id)
 
     def get_children(
         self,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.catalog.rows import FINAL_STEP_STATUSES, StepRow
 from airflow_mlpipe.errors import NotFoundError, NotSupportedError
-from airflow_mlpipe.execution.kept import STDERR, STDOUT
 from airflow_mlpipe.model.data import OutputSpec
 from airflow_mlpipe.model.result import OutputRecord, StepResult, Written
 from airflow_mlpipe.model.step import StepSpec
@@ -31,9 +30,6 @@ STATUS_WORDS = {
     "not_run": "Canceled",
 }
 """v1's word for each status of a step."""
-
-STREAMS = {"stdout": (STDOUT, "stdout.txt"), "stderr": (STDERR, "stderr.txt")}
-"""Where a stream is: its name among the kept files, and the file it is written to while the step runs."""
 
 
 class StepRun(Run):
@@ -320,8 +316,10 @@ class StepRun(Run):
 
     def stream_path(self, name: str) -> Path | None:
         """Return the file that holds ``stdout`` or ``stderr``, or None if the step never started."""
-        kept, running = STREAMS[name]
+        from airflow_mlpipe.execution.kept import STDERR, STDOUT
+
+        kept = STDOUT if name == "stdout" else STDERR
         if any(file.name == kept for file in self._written().files):
             return self._file(kept)
-        path = work_folder(self._workspace, self.id) / running
+        path = work_folder(self._workspace, self.id) / f"{name}.txt"
         return path if path.is_file() else None

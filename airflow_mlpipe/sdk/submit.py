@@ -103,7 +103,7 @@ def submit(experiment: Experiment, pipeline: Pipeline, options: SubmitOptions) -
     workspace.catalog.start_run(run, steps)
     if engine is not None:
         engine.submit(run.id)
-    submitted = PipelineRun(experiment, run.id, _row=run)
+    submitted = PipelineRun(experiment, run.id, _row=run, _steps=steps if engine is None else None)
     if options.show_output:
         _announce(submitted, steps)
     return submitted
@@ -194,8 +194,9 @@ def _planner(
 def _store(workspace: Workspace, compiled: CompiledPipeline) -> None:
     from airflow_mlpipe.storage.snapshot import store_snapshot
 
+    store = workspace.default_store
     for snapshot in compiled.snapshots.values():
-        store_snapshot(snapshot, workspace.default_store)
+        store_snapshot(snapshot, store)
     workspace.catalog.put_spec(compiled.spec.digest, compiled.spec.to_json())
 
 

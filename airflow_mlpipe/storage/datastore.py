@@ -48,7 +48,9 @@ class LocalStore:
         """
         if "\0" in relative:
             raise ParameterError(f"path {relative!r} in datastore '{self.name}' holds a NUL character; remove it")
-        return self.contained(self.root / normalise_path(relative))
+        inside = normalise_path(relative)
+        self._check_links(inside)
+        return self.root / inside
 
     def contained(self, path: Path) -> Path:
         """Return `path`, a path below the root, once no link on the way to it leads out of the store.
@@ -56,16 +58,19 @@ class LocalStore:
         Raises:
             StorageError: if one does.
         """
-        at = str(self.root)
-        for part in path.relative_to(self.root).parts:
+        self._check_links(path.relative_to(self.root).as_posix())
+        return path
+
+    def _check_links(self, inside: str) -> None:
+        at = root = str(self.root)
+        for part in inside.split("/"):
             at = f"{at}/{part}"
             # Only a path with a link in it pays for its resolution.
             if posixpath.islink(at):
-                real = os.path.realpath(path)
+                real = os.path.realpath(f"{root}/{inside}")
                 if real == self._real_root or real.startswith(self._real_root.rstrip("/") + "/"):
-                    break
+                    return
                 raise StorageError(f"'{at}' is a link that leads out of datastore '{self.name}' ('{self.root}')")
-        return path
 
     def exists(self, relative: str) -> bool:
         """Whether there is a file or folder. Errors are those of :meth:`path_of`."""

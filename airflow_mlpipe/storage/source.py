@@ -57,6 +57,7 @@ class SourceScan:
 
     found: Walk
     rules: IgnoreRules
+    files: frozenset[str]
     summary: TreeSummary | None = None
 
 
@@ -111,6 +112,8 @@ def relative_path(source: Path, path: str, what: str) -> str:
     Raises:
         PipelineError: if it lies outside.
     """
+    if not path.startswith("/") and ".." not in path:
+        return normalise_path(path)
     joined = posixpath.normpath(posixpath.join(source, path if path.startswith("/") else path.replace("\\", "/")))
     relative = os.path.relpath(joined, source)
     if relative == ".." or relative.startswith("../"):
@@ -129,17 +132,20 @@ def _scan(source: Path, limits: SnapshotLimits, scans: MutableMapping[Path, Sour
     known = None if scans is None else scans.get(source)
     if known is not None:
         return known
-    if not source.is_dir():
+    if not posixpath.isdir(source):
         how = "is not a folder" if source.exists() else "does not exist"
         raise PipelineError(f"source_directory '{source}' {how}; give the folder that holds the script")
     rules = IgnoreRules(source)
-    scan = SourceScan(walk(source, rules=rules, stop_after=limits.stop_after), rules)
+    found = walk(source, rules=rules, stop_after=limits.stop_after)
+    scan = SourceScan(found, rules, frozenset(path for path, kind, *_ in found.records if kind in ("file", "exec")))
     if scans is not None:
         scans[source] = scan
     return scan
 
 
 def _check_script(script: str, source: Path, scan: SourceScan) -> None:
+    if script in scan.files:
+        return
     if (source / script).is_file():
         rule = scan.rules.explain(script)
         if rule is not None:

@@ -6,6 +6,7 @@ import json
 import os
 import posixpath
 from collections.abc import Callable, Collection, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Literal, cast
 
@@ -65,7 +66,12 @@ def scan_tree(
 
 def variant_of(ignore: IgnoreRules | None, exclude_top: Collection[str] = (), follow_within: Path | None = None) -> str:
     """Return the name of a way to read a tree: two ways may give one root two digests."""
-    return json.dumps([ignore is not None, sorted(exclude_top), follow_within is not None])
+    return _variant(ignore is not None, tuple(sorted(exclude_top)), follow_within is not None)
+
+
+@cache
+def _variant(ruled: bool, excluded: tuple[str, ...], followed: bool) -> str:
+    return json.dumps([ruled, excluded, followed])
 
 
 def summarise(found: Walk, variant: str, index: StatIndex | None) -> TreeSummary:

@@ -73,6 +73,13 @@ def test_damaged_bytes_are_computed_again_and_the_run_says_so(ws, experiment, tm
     )
 
 
+def test_the_rows_of_a_run_that_was_over_at_once_are_those_of_the_catalog(ws, experiment, tmp_path):
+    experiment.submit(two_steps(ws, tmp_path))
+    run = experiment.submit(two_steps(ws, tmp_path))
+    assert run.step_rows() == ws.catalog.steps(run.id)
+    assert len(run.step_rows()) == 2
+
+
 def test_what_a_step_wrote_to_its_parent_is_applied_again(ws, experiment, tmp_path):
     pipeline = two_steps(ws, tmp_path)
     experiment.submit(pipeline)
