@@ -114,7 +114,7 @@ def test_a_step_that_waits_for_another_run_says_so(ws, capsys):
     assert step_progress(row) == f"waiting   a  {why}"
 
     run.wait_for_completion(timeout_seconds=0)
-    assert f"[a] waiting: {why}\n" in capsys.readouterr().out
+    assert f"StepRun( a ) Status: Queued ({why})\n" in capsys.readouterr().out
     row.reason = "no earlier result of this step"
     ws.catalog.put_plan("run1", [row])
     assert next(changes).step.reason == row.reason
