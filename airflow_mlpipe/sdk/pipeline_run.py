@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 class PipelineRun(Run):
     """One run of a pipeline, as submitted to an experiment."""
 
+    # The steps of a run that was over when it was stored; None where the catalog has to be asked.
+    _steps: Sequence[StepRow] | None = None
+
     def __init__(self, experiment: Experiment, run_id: str, **kwargs: Any) -> None:
         """Look at an existing run.
 
@@ -42,7 +45,7 @@ class PipelineRun(Run):
         super().__init__(experiment, run_id)
         self._row: RunRow | None = kwargs.get("_row") or experiment.workspace.catalog.get_run(run_id)
         # Of a run that had ended when it was submitted: they never change.
-        self._steps: Sequence[StepRow] | None = kwargs.get("_steps")
+        self._steps = kwargs.get("_steps")
 
     @staticmethod
     def get(workspace: Workspace, run_id: str) -> PipelineRun:
