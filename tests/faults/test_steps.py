@@ -132,7 +132,7 @@ CHANGES = {
 def _step(site: FaultSite, line: str, mode: str) -> StepSpec:
     """A step behind ``make`` that runs `line` with the path of its input in ``$IN``."""
     script = site.folder / "change.sh"
-    script.write_text(f'IN="$1"; {line}; echo done > "$2"\n')
+    script.write_text(f'IN="$1"\n{line}\necho done > "$2"\n')
     return StepSpec(
         id="change",
         name="change",

@@ -1,9 +1,9 @@
 """A process that carries out one run of the usual step of a :class:`fault_site.FaultSite`, for a test to disturb.
 
 ``python fault_driver.py run FOLDER`` does so at once. ``serve`` imports everything once and then forks a child for each
-line ``{"folder", "gate", "job"}`` on standard input: the child says its pid, waits until the test opens the FIFO
-`gate` for writing, works, and its answer and exit status follow on one line of standard output. So a tracer can be
-attached before the first system call of the work, and counts nothing else.
+line ``{"folder", "gate", "job"}`` on standard input. The child says its pid, waits for a byte from the FIFO `gate`
+(before its first system call, so that a tracer which the test attaches counts only the work; a job of a race waits
+once it has planned), works, and its answer and exit status follow on one line of standard output.
 """
 
 from __future__ import annotations
@@ -25,15 +25,14 @@ ROOT = SUPPORT.parents[1]
 PATIENCE_S = 60.0
 
 
-def work(folder: Path, job: str) -> dict[str, Any]:
-    """Do the work and say how it ended."""
+def work(folder: Path, job: str, wait: Callable[[], object] = lambda: None) -> dict[str, Any]:
+    """Do the work, from where `wait` returns, and say how it ended."""
     from fault_site import FaultSite
 
     from airflow_mlpipe.errors import MlpipeError
 
     try:
-        site = FaultSite(folder)
-        ended = JOBS[job](site)
+        ended = JOBS[job](FaultSite, folder, wait)
     except MlpipeError as error:
         return {"status": "raised", "error": f"{type(error).__name__}: {error.message}", "results": {}}
     except Exception as error:
@@ -43,20 +42,28 @@ def work(folder: Path, job: str) -> dict[str, Any]:
     return {"status": ended.status, "error": "\n".join(errors), "results": results, "run": ended.run_id}
 
 
-def _usual(site: Any) -> Any:
-    return site.run()
+def _usual(site: Any, folder: Path, wait: Callable[[], object]) -> Any:
+    wait()
+    return site(folder).run()
 
 
-def _chain(site: Any) -> Any:
-    return site.chain()
-
-
-def _attempt(site: Any) -> Any:
+def _attempt(site: Any, folder: Path, wait: Callable[[], object]) -> Any:
     """Plan, then run the step whatever others have committed since, as two workers without a lease would."""
-    return site.attempt()
+    here = site(folder)
+    return here.attempt(here.make_step(), planned=wait)
 
 
-JOBS: dict[str, Callable[[Any], Any]] = {"usual": _usual, "chain": _chain, "attempt": _attempt}
+def _attempts(site: Any, folder: Path, wait: Callable[[], object]) -> Any:
+    """Do the same with a step behind it."""
+    here = site(folder)
+    return here.attempt(here.make_step(), here.follow_step(), planned=wait)
+
+
+JOBS: dict[str, Callable[[Any, Path, Callable[[], object]], Any]] = {
+    "usual": _usual,
+    "attempt": _attempt,
+    "attempts": _attempts,
+}
 
 
 def _serve() -> None:
@@ -70,9 +77,7 @@ def _serve() -> None:
         child = os.fork()
         if child == 0:
             reader.close()
-            with open(request["gate"], "rb") as gate:  # noqa: PTH123
-                gate.read(1)
-            answer = work(Path(request["folder"]), request["job"])
+            answer = work(Path(request["folder"]), request["job"], lambda: _pass(request["gate"]))
             writer.sendall(json.dumps(answer).encode())
             os._exit(0)
         writer.close()
@@ -81,6 +86,11 @@ def _serve() -> None:
             said = file.read()
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         print(json.dumps({"code": code, "answer": json.loads(said) if said else None}), flush=True)
+
+
+def _pass(gate: str) -> None:
+    with open(gate, "rb") as file:  # noqa: PTH123
+        file.read(1)
 
 
 class Driver:
@@ -104,10 +114,17 @@ class Driver:
         self._process.stdin.flush()
         return int(self._line()["pid"])
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Wait until the child waits; it goes on when the body ends."""
+        with self._gate.open("wb") as gate:
+            yield
+            gate.write(b"g")
+
     def go(self) -> None:
         """Let the child work."""
-        with self._gate.open("wb") as gate:
-            gate.write(b"g")
+        with self.waiting():
+            pass
 
     def end(self) -> tuple[int, dict[str, Any] | None]:
         """Wait for the child's end; return its exit code (negative for a signal) and its answer, if it gave one."""

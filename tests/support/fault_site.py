@@ -12,6 +12,7 @@ import json
 import os
 import re
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -178,16 +179,21 @@ class FaultSite:
         """A run of ``make`` and ``follow``, which copies what it reads."""
         return self.run(self.make_step(), self.follow_step())
 
-    def attempt(self) -> Ended:
-        """Plan a run of ``make`` and, if it is to run, run it without looking again for what others have committed."""
-        step = self.make_step()
-        run_id = self.enqueue(step)
+    def attempt(self, *steps: StepSpec, planned: Callable[[], object]) -> Ended:
+        """Plan a run of `steps`, call `planned`, then run those that are to run whatever others have committed since."""
+        run_id = self.enqueue(*steps)
         run = Room(self.dir).run(run_id)
         self.catalog.update_run(run_id, status="Running", started_at=datetime.now(UTC))
-        if not run.plan():
-            decision = run.planner.decide(step, {})
+        reused = run.plan()
+        planned()
+        results: dict[str, StepResult] = {}
+        for step in steps:
             row = self.catalog.step(run_id, step.id)
-            run_attempt(step, run._identity(row), key_of(decision), {}, run.room.site)
+            if step.id in reused:
+                results[step.id] = self.catalog.get_result(row.result_id)
+            else:
+                decision = run.planner.decide(step, results)
+                results[step.id] = run_attempt(step, run._identity(row), key_of(decision), results, run.room.site)
         close_run(self.catalog, run_id, run.spec)
         return self.ended(run_id)
 
