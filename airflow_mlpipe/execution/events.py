@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_mlpipe.errors import ParameterError, StorageError
+from airflow_mlpipe.errors import MissingDataError, ParameterError, StorageError
+from airflow_mlpipe.storage.atomic import system_errors
 
 if TYPE_CHECKING:
     from airflow_mlpipe.model.result import ObservedInput, Written
@@ -137,10 +138,15 @@ class Events:
 
 
 def read_events(path: Path) -> Events:
-    """Read and add up the events at `path`; works while the step is writing. No file means no events."""
+    """Read and add up the events at `path`; works while the step is writing. No file means no events.
+
+    Raises:
+        StorageError: if it cannot be read.
+    """
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
+        with system_errors("read", path):
+            data = path.read_bytes()
+    except MissingDataError:
         data = b""
     # What follows the last line end is a line that is being written, or was when its writer died.
     lines = data.split(b"\n")[:-1]

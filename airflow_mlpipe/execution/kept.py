@@ -48,7 +48,7 @@ def keep(job: StepJob, default: LocalStore) -> Kept:
     uploaded under the name of one in ``./outputs`` wins. A later try replaces the files of an earlier one.
 
     Raises:
-        StorageError: if something cannot be written.
+        StorageError: if something cannot be read or written.
     """
     events = read_events(job.events)
     warnings = [f"{events.damaged} damaged lines in {job.events} were left out"] if events.damaged else []
@@ -56,7 +56,7 @@ def keep(job: StepJob, default: LocalStore) -> Kept:
     for name, path in _found(job, warnings):
         if name not in files:
             files[name] = _keep_file(name, path, job, default)
-    log = STDERR if job.stderr.stat().st_size else STDOUT
+    log = STDERR if files[STDERR].size_bytes else STDOUT
     return Kept(
         written=events.own.model_copy(update={"files": tuple(files[name] for name in sorted(files))}),
         parent_written=events.parent,

@@ -88,7 +88,8 @@ class FaultSite:
         (folder / "data" / "in" / "1.txt").write_text("one\n")
         (folder / "data" / "in" / "2.txt").write_text("two\n")
         (folder / ".mlpipe").mkdir()
-        config = {"workspace_name": "w", "id": str(uuid.uuid4()), "settings": {}}
+        # A killed run leaves its lease behind: the next one is not to wait a minute for it.
+        config = {"workspace_name": "w", "id": str(uuid.uuid4()), "settings": {"lease_ttl_s": 0.2}}
         (folder / ".mlpipe" / "config.json").write_text(json.dumps(config))
         Catalog.create(f"sqlite:///{folder / '.mlpipe' / 'catalog.db'}").close()
         site = cls(folder)
