@@ -17,6 +17,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,12 @@ JOBS: dict[str, Callable[[Any, Path, Callable[[], object]], Any]] = {
 
 
 def _serve() -> None:
+    # What a run imports late: opening a module of Python's own is no call of the run.
+    import ctypes
+
     import fault_site
 
-    assert fault_site
+    assert ctypes, fault_site
     for line in sys.stdin:
         request = json.loads(line)
         # A socket, for the calls of a pipe are among those that are disturbed.
@@ -77,7 +81,7 @@ def _serve() -> None:
         child = os.fork()
         if child == 0:
             reader.close()
-            answer = work(Path(request["folder"]), request["job"], lambda: _pass(request["gate"]))
+            answer = work(Path(request["folder"]), request["job"], partial(_pass, request["gate"]))
             writer.sendall(json.dumps(answer).encode())
             os._exit(0)
         writer.close()

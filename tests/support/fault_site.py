@@ -181,7 +181,7 @@ class FaultSite:
         return self.run(self.make_step(), self.follow_step())
 
     def attempt(self, *steps: StepSpec, planned: Callable[[], object]) -> Ended:
-        """Plan a run of `steps`, call `planned`, then run those that are to run whatever others have committed since."""
+        """Plan a run of `steps`, call `planned`, then run the rest whatever others have committed since."""
         run_id = self.enqueue(*steps)
         run = Room(self.dir).run(run_id)
         self.catalog.update_run(run_id, status="Running", started_at=datetime.now(UTC))
