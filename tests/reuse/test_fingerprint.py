@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,6 +104,66 @@ def test_a_parameter_the_step_does_not_use_is_not_in_its_key():
 @given(st.dictionaries(st.text(min_size=1), st.text(), min_size=2))
 def test_the_order_in_which_packages_were_found_does_not_matter(packages):
     assert key(environment=packages) == key(environment=dict(reversed(packages.items())))
+
+
+@given(st.dictionaries(st.text(), st.text()), st.dictionaries(st.text(), st.text()), st.randoms())
+def test_the_order_of_mappings_does_not_matter(variables, parameters, random):
+    def shuffled(mapping):
+        return dict(random.sample(list(mapping.items()), len(mapping)))
+
+    def made(given):
+        words = {name: Argument(value=value) for name, value in given(parameters).items()}
+        return key(step(environment=EnvironmentSpec(variables=given(variables)), parameters=words))
+
+    assert made(dict) == made(shuffled)
+
+
+@given(st.text(st.characters(exclude_categories=("Cs",))), st.text(st.characters(exclude_categories=("Cs",))))
+def test_names_of_any_script_are_told_apart_and_survive_the_wire(one, other):
+    def made(name):
+        words = (Argument(value=name), Argument(kind="parameter", value="lr"))
+        return step(script=f"{name}.py", arguments=words, inputs=(InputSpec(name=name, source=DATA),))
+
+    assert (key(made(one)) == key(made(other))) == (one == other)
+    assert key(StepSpec.model_validate_json(made(one).model_dump_json())) == key(made(one))
+
+
+@given(
+    st.lists(
+        st.one_of(st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()),
+        min_size=2,
+        max_size=2,
+    )
+)
+def test_values_are_told_apart_by_type(values):
+    one, other = values
+    # JSON's own text tells 0.0 from -0.0 and from 0, which Python takes for equal.
+    assert (key(lr=one) == key(lr=other)) == (json.dumps(one) == json.dumps(other))
+
+
+def test_equal_in_another_process_and_place(tmp_path: Path):
+    """Another hash seed, working directory, time zone, locale and home."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_fingerprint as t; print(t.key())"
+    )
+    for seed in ("0", "4711"):
+        env = {
+            "PATH": os.environ["PATH"],
+            "PYTHONHASHSEED": seed,
+            "TZ": "Asia/Tokyo",
+            "LC_ALL": "C",
+            "HOME": str(tmp_path),
+        }
+        root = Path(__file__).resolve().parents[2]
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env={**env, "PYTHONPATH": str(root)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.strip() == key()
 
 
 def test_a_derivation_never_equals_a_key():
