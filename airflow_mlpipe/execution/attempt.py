@@ -19,6 +19,7 @@ from airflow_mlpipe.execution.deliver import publish, register
 from airflow_mlpipe.execution.inputs import Stores
 from airflow_mlpipe.execution.kept import Kept, keep
 from airflow_mlpipe.execution.launch import Exit, launch
+from airflow_mlpipe.execution.recording import keep_record
 from airflow_mlpipe.execution.report import full_disk
 from airflow_mlpipe.execution.stage import discard, stage
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, StepOutputRef
@@ -148,6 +149,8 @@ def run_attempt(
     result = _result(job, key, exit, kept, collected)
     _keep_names_of_observed(step, kept.observed, site)
     site.catalog.add_written(run.run_id, kept.parent_written)
+    # Before the row, which promises that a lost catalog can be made again.
+    keep_record(result, run.run_id, step.id, site.catalog, site.store, site.default)
     result = _committed(result, run.run_id, step.id, site.catalog)
     for warning in collected.warnings:
         _log.warning("step '%s': %s", step.name, warning)

@@ -14,6 +14,7 @@ from airflow_mlpipe.sdk import observe
 
 if TYPE_CHECKING:
     from airflow_mlpipe.sdk.workspace import Workspace
+    from airflow_mlpipe.storage.datastore import LocalStore
 
 
 class Model:
@@ -323,7 +324,27 @@ def register_files(
             created_at=_never(),
         )
     )  # fmt: skip
+    keep_record(row, store)
     return Model(workspace, _row=row)
+
+
+def keep_record(row: ModelRow, store: LocalStore) -> None:
+    """Write the record from which a lost catalog is told of a model. Without it, the model is registered all the same.
+
+    Args:
+        row: the registered version.
+        store: the default datastore, which has its bytes.
+    """
+    import logging
+    from dataclasses import asdict
+
+    from airflow_mlpipe.errors import StorageError
+    from airflow_mlpipe.storage.ledger import write_model
+
+    try:
+        write_model(row.name, row.version, asdict(row), store)
+    except StorageError as error:
+        logging.getLogger(__name__).warning("model '%s' has no record in its store: %s", row.id, error.message)
 
 
 def _never() -> datetime:

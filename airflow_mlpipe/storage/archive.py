@@ -39,14 +39,14 @@ def archive_path(digest: Digest) -> str:
 def store_snapshot(snapshot: Snapshot, store: LocalStore) -> None:
     """Keep the files of a snapshot, and the manifests of all of them and of those that decide about reuse.
 
-    If the store has them, this costs two or three stats.
+    If the store has them, this costs two or three system calls.
 
     Raises:
         PipelineError: if the source directory changed since the snapshot was taken.
         StorageError: if the store cannot be written.
     """
-    archived = store.exists(archive_path(snapshot.digest)) and store.exists(manifest_path(snapshot.digest))
-    if archived and (not snapshot.hashed or store.exists(manifest_path(snapshot.code))):
+    archived = store.renew(archive_path(snapshot.digest)) and store.renew(manifest_path(snapshot.digest))
+    if archived and (not snapshot.hashed or store.renew(manifest_path(snapshot.code))):
         return
     manifest = read_manifest(snapshot.digest, store) if archived else None
     manifest = manifest or _archive(snapshot, store)

@@ -63,7 +63,7 @@ def keep_source(
 ) -> None:
     """Keep the names of an input's files under `digest`, so that a later run can say which of them changed.
 
-    If they are kept already, this costs one stat. A source whose content is another by now is kept as what it is.
+    If they are kept already, this costs one system call. A source whose content is another by now is kept as what it is.
 
     Args:
         digest: identity of the input's content, as the key of a step has it.
@@ -75,7 +75,7 @@ def keep_source(
     Raises:
         StorageError: if something cannot be read or written.
     """
-    if manifests.exists(manifest_path(digest)):
+    if manifests.renew(manifest_path(digest)):
         return
     try:
         manifest = source_manifest(source, store, index)

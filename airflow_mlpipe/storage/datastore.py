@@ -76,6 +76,20 @@ class LocalStore:
         """Whether there is a file or folder. Errors are those of :meth:`path_of`."""
         return self.path_of(relative).exists()
 
+    def renew(self, relative: str) -> bool:
+        """Tell whether there is a file, and make it as young as one that is written now.
+
+        For whoever is about to rely on a file named by its content instead of writing it: the garbage collector
+        leaves young files alone. Errors are those of :meth:`path_of`.
+        """
+        path = self.path_of(relative)
+        try:
+            os.utime(path)
+        except OSError:
+            # Gone, or of another user, or on a store that is not to be written.
+            return path.exists()
+        return True
+
     def read_bytes(self, relative: str) -> bytes:
         """Return the content of a file.
 

@@ -132,5 +132,5 @@ def _rows(manifest: TreeManifest) -> list[list[JsonValue]]:
 
 def _write(digest: Digest, document: Mapping[str, JsonValue], store: LocalStore) -> None:
     path = manifest_path(digest)
-    if not store.exists(path):
+    if not store.renew(path):
         store.write_bytes(path, canonical_json({"schema_version": _VERSION, **document}))

@@ -13,6 +13,7 @@ from airflow_mlpipe.execution.deliver import publish
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec, OutputSpec, RegisterSpec, StepOutputRef
 from airflow_mlpipe.model.digest import digest_bytes
 from airflow_mlpipe.model.step import Argument
+from airflow_mlpipe.storage.ledger import read_result
 
 BLOB = "workspaceblobstore"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -81,6 +82,17 @@ def test_a_result_is_committed_with_all_that_was_written(bench, site):
     assert site.catalog.written_of("run-1").tags == {"t": "v"}
     assert lines == [("stdout", "hello")]
     assert not (bench.workspace / "work" / "run-1-s").exists()
+
+
+def test_the_store_keeps_what_the_catalog_knows_of_a_result(bench, site):
+    result = attempt(bench, site, bench.python(WRITE, outputs=out()))
+    record = read_result(result.id, bench.blob).record
+    assert record.result == result
+    run, row = site.catalog.get_run("run-1"), site.catalog.step("run-1", "s")
+    assert (record.run.experiment, record.run.created_at, record.run.number) == ("exp", NOON, run.number)
+    assert (record.step.step_run_id, record.step.position, record.step.reason) == (row.step_run_id, 0, "new")
+    assert record.datastores == {BLOB: bench.blob.root.as_uri()}
+    assert record.default_datastore == BLOB
 
 
 def test_a_consumer_gets_the_result_of_its_producer(bench, site):

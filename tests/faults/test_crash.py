@@ -14,6 +14,8 @@ import pytest
 from fault_driver import Driver, traced
 from fault_site import FaultSite
 
+from airflow_mlpipe.storage.ledger import RESULTS
+
 pytestmark = [
     pytest.mark.skipif(
         "MLPIPE_FAULTS" not in os.environ, reason="every call of a commit takes minutes: set MLPIPE_FAULTS=full"
@@ -161,15 +163,19 @@ def test_bytes_are_durable_before_the_row_that_promises_them(driver: Driver, tem
     row = next(n for n, line in enumerate(lines) if "catalog.db-wal" in line and result_id in line)
     synced = [line for line in lines[:row] if line.startswith("fsync(")]
     output = site.store.path_of(result.outputs[0].path)
-    manifests = site.store.path_of("manifests")
-    for path in (*(p for p in output.rglob("*") if not p.is_symlink()), output, output.parent, manifests):
+    manifests, records = site.store.path_of("manifests"), site.store.path_of(RESULTS)
+    for path in (*(p for p in output.rglob("*") if not p.is_symlink()), output, output.parent, manifests, records):
         assert any(f"<{path}>" in line for line in synced), f"{path} is not durable when its record is written"
-    renamed = next(
-        n for n, line in enumerate(lines) if line.startswith("rename(") and result.outputs[0].digest[3:] in line
-    )
+    for name in (result.outputs[0].digest[3:], f"{result_id}.json"):
+        _durable_before_it_has_its_name(name, lines[:row])
+    site.close()
+
+
+def _durable_before_it_has_its_name(name: str, lines: list[str]) -> None:
+    renamed = next((n for n, line in enumerate(lines) if line.startswith("rename(") and name in line), None)
+    assert renamed is not None, f"{name} is not there when the row is written"
     draft = re.search(r'"([^"]*\.tmp-[0-9a-f]{32})"', lines[renamed])
     assert draft is not None
     assert any(line.startswith("fsync(") and draft[1] in line for line in lines[:renamed]), (
-        "renamed before it was durable"
+        f"{name} is renamed before it is durable"
     )
-    site.close()

@@ -29,6 +29,7 @@ from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.model.step import Argument, StepSpec
 from airflow_mlpipe.reuse.facts import WorkspaceFacts
 from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.ledger import list_results, read_result, read_spec
 from airflow_mlpipe.storage.manifests import read_manifest
 from airflow_mlpipe.storage.snapshot import store_snapshot, take_snapshot
 from airflow_mlpipe.storage.stat_index import StatIndex
@@ -78,6 +79,8 @@ class FaultSite:
         self.source, self.data = folder / "src", folder / "data"
         self.store = LocalStore(STORE, self.dir / "stores" / STORE)
         self.catalog = Catalog.open(f"sqlite:///{self.dir / 'catalog.db'}")
+        # Results of a release that kept no records in the store.
+        self.unrecorded: set[str] = set()
 
     @classmethod
     def make(cls, folder: Path) -> FaultSite:
@@ -266,6 +269,10 @@ class FaultSite:
             # Without the index: every byte is read.
             assert scan_tree(path).digest == record.digest, f"I1: {path} has other bytes"
             assert read_manifest(record.digest, self.store) is not None, f"I1: no manifest of {path}"
+        if result.id not in self.unrecorded:
+            kept = read_result(result.id, self.store)
+            assert kept.record is not None, f"I1: the record of {result.id} is {kept.problem}"
+            assert kept.record.result == result, f"I1: {kept.path} says something else than the catalog"
 
     def _check_places(self) -> None:
         owners = {row[0] for row in self.catalog._database.rows("SELECT step_run_id FROM steps")}
@@ -276,10 +283,18 @@ class FaultSite:
                     assert entry.name in owners, f"I5: {entry} belongs to no attempt"
                 elif not _DRAFT.fullmatch(entry.name):
                     self._check_named_by_content(folder.name, entry)
+        self._check_ledger()
+
+    def _check_ledger(self) -> None:
+        for found in list_results(self.store):
+            assert found.record is not None, f"I5: {found.path} is {found.problem}"
 
     def _check_named_by_content(self, kind: str, entry: Path) -> None:
-        if kind == "manifests":
+        if kind == "manifests" and entry.name == "specs":
+            for each in (path for path in entry.iterdir() if not _DRAFT.fullmatch(path.name)):
+                assert read_spec(f"b3:{each.stem}", self.store) is not None, f"I5: {each} is not whole"
+        elif kind == "manifests" and entry.name != "results":
             assert read_manifest(f"b3:{entry.stem}", self.store) is not None, f"I5: {entry} is not whole"
         else:
-            assert kind == "snapshots", f"I5: {entry}"
-            assert entry.stat().st_size > 0, f"I5: {entry} is empty"
+            assert kind in ("snapshots", "manifests"), f"I5: {entry}"
+            assert kind == "manifests" or entry.stat().st_size > 0, f"I5: {entry} is empty"

@@ -1,0 +1,60 @@
+"""The record of a result in the store: everything that a lost catalog would need to know of it."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from airflow_mlpipe.catalog.catalog import Catalog
+from airflow_mlpipe.errors import NotFoundError
+from airflow_mlpipe.execution.inputs import Stores
+from airflow_mlpipe.model.digest import Digest
+from airflow_mlpipe.model.record import RecordedRun, RecordedStep, ResultRecord
+from airflow_mlpipe.model.result import StepResult
+from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.ledger import spec_path, write_result, write_spec
+
+
+def keep_record(
+    result: StepResult, run_id: str, step_id: str, catalog: Catalog, store: Stores, default: LocalStore
+) -> None:
+    """Write the record of a result, and the spec of its run, to the default datastore.
+
+    Args:
+        result: what was computed.
+        run_id: the run that computed it.
+        step_id: its step.
+        catalog: knows both.
+        store: opens a datastore by name.
+        default: the default datastore.
+
+    Raises:
+        NotFoundError: if the catalog knows no such run or step.
+        StorageError: if it cannot be written.
+    """
+    run, step = catalog.get_run(run_id), catalog.step(run_id, step_id)
+    _keep_spec(run.spec_digest, catalog, default)
+    record = ResultRecord(
+        result=result,
+        run=RecordedRun(**_taken(run, RecordedRun)),
+        step=RecordedStep(**_taken(step, RecordedStep)),
+        datastores={name: store(name).root.as_uri() for name in sorted({each.datastore for each in result.outputs})},
+        default_datastore=default.name,
+    )
+    write_result(record, default)
+
+
+def _keep_spec(digest: Digest, catalog: Catalog, default: LocalStore) -> None:
+    if default.renew(spec_path(digest)):
+        return
+    try:
+        text = catalog.get_spec(digest)
+    except NotFoundError:
+        # Whoever made the run has not stored it: there is nothing to lose.
+        return
+    write_spec(digest, text, default)
+
+
+def _taken(row: Any, kind: type[RecordedRun] | type[RecordedStep]) -> dict[str, Any]:
+    wanted = kind.model_fields
+    return {field.name: getattr(row, field.name) for field in fields(row) if field.name in wanted}
