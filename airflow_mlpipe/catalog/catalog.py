@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_mlpipe.catalog.connection import Database
 from airflow_mlpipe.catalog.datasets import DatasetPart
@@ -15,6 +17,9 @@ from airflow_mlpipe.catalog.results import ResultPart
 from airflow_mlpipe.catalog.runs import RunPart
 from airflow_mlpipe.catalog.schema import create_schema, update_schema
 from airflow_mlpipe.catalog.steps import StepPart
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.catalog.keeper import Keeper
 
 
 class Catalog(RunPart, StepPart, ResultPart, LeasePart, RecordPart, DatasetPart, ModelPart):
@@ -52,6 +57,38 @@ class Catalog(RunPart, StepPart, ResultPart, LeasePart, RecordPart, DatasetPart,
             ConfigError: if there is none, if it is damaged, or was made by a newer version of the package.
         """
         return cls(_ready(Database(url), update_schema), now)
+
+    @classmethod
+    def salvage(cls, url: str, now: Callable[[], datetime] = utc_now) -> tuple[Catalog, Path | None]:
+        """Open the catalog at `url` in whatever state it is; tables that are lost are made anew, without their rows.
+
+        Args:
+            url: as for :meth:`create`.
+            now: the clock; gives aware times.
+
+        Returns:
+            the catalog, and where a file was put that could not be used at all, or None.
+
+        Raises:
+            ConfigError: if it was made by a newer version of the package, or a database cannot be made there.
+        """
+        from airflow_mlpipe.catalog.salvage import salvage_schema
+
+        database = Database(url)
+        aside = None
+
+        def prepare(found: Database) -> None:
+            nonlocal aside
+            aside = salvage_schema(found)
+
+        return cls(_ready(database, prepare), now), aside
+
+    @property
+    def keeper(self) -> Keeper:
+        """What looks after the catalog as a whole: reads all of it, puts back and takes away."""
+        from airflow_mlpipe.catalog.keeper import Keeper
+
+        return Keeper(self._database, self._now)
 
     def close(self) -> None:
         """Close the connections of this process. The next use opens new ones."""

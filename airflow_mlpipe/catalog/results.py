@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
 
 from airflow_mlpipe.catalog.columns import loaded_text, stored_json, stored_text, stored_time
 from airflow_mlpipe.catalog.part import Part
-from airflow_mlpipe.catalog.steps import update_step
+from airflow_mlpipe.catalog.steps import completed_by, update_step
 from airflow_mlpipe.errors import NotFoundError, StorageError
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.memory import no_garbage
@@ -22,7 +23,7 @@ CANDIDATES = 3
 
 _log = logging.getLogger(__name__)
 
-_INSERT = (
+INSERT = (
     "INSERT INTO results (id, fingerprint, derivation, pipeline, step, run_id, step_run_id, created_at, body)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 )
@@ -61,28 +62,9 @@ class ResultPart(Part):
         Returns:
             whether the step is completed with this result.
         """
-        completed = {
-            "status": "completed",
-            "result_id": result.id,
-            "fingerprint": result.fingerprint,
-            "derivation": result.derivation,
-            "components": result.components,
-            "ended_at": result.ended_at,
-            "exit_code": 0,
-            "error": None,
-        }
-        texts = (result.pipeline, result.step, result.run_id, result.step_run_id)
-        row = (
-            stored_text(result.id),
-            result.fingerprint,
-            result.derivation,
-            *map(stored_text, texts),
-            stored_time(self._now()),
-            stored_json(result.model_dump()),
-        )
         with self._database.transaction() as session:
-            session.run(_INSERT, row)
-            return update_step(session, run_id, step_id, completed | columns)
+            session.run(INSERT, result_values(result, self._now()))
+            return update_step(session, run_id, step_id, completed_by(result) | columns)
 
     def candidates(self, derivations: Sequence[Digest]) -> dict[Digest, list[StepResult]]:
         """Return results by derivation key, newest first, without doubtful ones. One query.
@@ -127,7 +109,7 @@ class ResultPart(Part):
         if row is None:
             raise NotFoundError(f"there is no result '{result_id}' in this workspace")
         try:
-            return _result(row[0])
+            return result_of(row[0])
         except ValueError as error:
             raise StorageError(f"result '{result_id}' is not readable by this version of airflow-mlpipe") from error
 
@@ -174,7 +156,25 @@ class ResultPart(Part):
         )
 
 
-def _result(body: str) -> StepResult:
+def result_values(result: StepResult, created_at: datetime) -> tuple[object, ...]:
+    """Return the column values of a result for :data:`INSERT`."""
+    texts = (result.pipeline, result.step, result.run_id, result.step_run_id)
+    return (
+        stored_text(result.id),
+        result.fingerprint,
+        result.derivation,
+        *map(stored_text, texts),
+        stored_time(created_at),
+        stored_json(result.model_dump()),
+    )
+
+
+def result_of(body: str) -> StepResult:
+    """Return the result that the body of a row says.
+
+    Raises:
+        ValueError: if it is not one that this version can read.
+    """
     try:
         return StepResult.model_validate_json(body)
     except ValidationError:
@@ -187,7 +187,7 @@ def _readable(rows: Iterable[tuple[str, str]]) -> list[StepResult]:
     with no_garbage():
         for result_id, body in rows:
             try:
-                results.append(_result(body))
+                results.append(result_of(body))
             except ValueError as error:
                 # Any doubt is a miss: a newer version may have written it.
                 why = str(error).partition("\n")[0]

@@ -49,6 +49,29 @@ def update_schema(database: Database) -> None:
         _migrate(database)
 
 
+def make_missing_tables(database: Database) -> None:
+    """Make the tables and indexes that a catalog of the current version has lost.
+
+    Raises:
+        StorageError: if it cannot be written now.
+    """
+    from sqlalchemy import inspect
+    from sqlalchemy.exc import DBAPIError
+
+    from airflow_mlpipe.catalog.tables import metadata
+
+    engine = _engine(database)
+    try:
+        with _alone(database), engine.begin() as connection:
+            there = set(inspect(connection).get_table_names())
+            metadata.create_all(connection, tables=[t for name, t in metadata.tables.items() if name not in there])
+    except DBAPIError as error:
+        driver_error = error.orig if isinstance(error.orig, Exception) else error
+        raise database.dialect.translated(driver_error) from error
+    finally:
+        engine.dispose()
+
+
 def _is_current(database: Database) -> bool:
     row = database.row(f"SELECT version_num FROM {VERSION_TABLE}")
     # A version table without a row is what `downgrade` to nothing leaves.

@@ -10,6 +10,7 @@ from airflow_mlpipe.catalog.connection import Session
 from airflow_mlpipe.catalog.part import Part
 from airflow_mlpipe.catalog.rows import FINAL_STEP_STATUSES, StepRow
 from airflow_mlpipe.errors import NotFoundError
+from airflow_mlpipe.model.result import StepResult
 
 STEPS = RowMap(
     StepRow,
@@ -121,6 +122,20 @@ class StepPart(Part):
         if not changed:
             self.step(run_id, step_id)
         return changed
+
+
+def completed_by(result: StepResult) -> dict[str, Any]:
+    """Return the fields of a step that is completed with this result."""
+    return {
+        "status": "completed",
+        "result_id": result.id,
+        "fingerprint": result.fingerprint,
+        "derivation": result.derivation,
+        "components": result.components,
+        "ended_at": result.ended_at,
+        "exit_code": 0,
+        "error": None,
+    }
 
 
 def update_step(session: Session, run_id: str, step_id: str, columns: Mapping[str, Any]) -> bool:

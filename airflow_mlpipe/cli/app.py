@@ -34,6 +34,9 @@ ExperimentName = Annotated[
     str, typer.Option("--experiment", "-e", help="Experiment (default: the pipeline's name, else the file's).")
 ]
 
+catalog = typer.Typer(help="Look after the catalog.", rich_markup_mode=None)
+app.add_typer(catalog, name="catalog")
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -189,3 +192,22 @@ def demo(json: Json = False) -> int:
     from airflow_mlpipe.cli import workspace
 
     return workspace.demo()
+
+
+@catalog.command()
+def rebuild(
+    datastore: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--datastore", metavar="NAME=PATH", help="Where a datastore lies that only the catalog knew; repeatable."
+        ),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Make a lost, damaged or outdated catalog whole from the records in its datastores.
+
+    A damaged database is put aside, never deleted. What an intact catalog holds stays as it is.
+    """
+    from airflow_mlpipe.cli import housekeeping
+
+    return housekeeping.rebuild(datastore or [])

@@ -63,7 +63,8 @@ def keep_source(
 ) -> None:
     """Keep the names of an input's files under `digest`, so that a later run can say which of them changed.
 
-    If they are kept already, this costs one system call. A source whose content is another by now is kept as what it is.
+    If they are kept already, this costs one system call. A source whose content is another by now is kept as what it
+    is.
 
     Args:
         digest: identity of the input's content, as the key of a step has it.

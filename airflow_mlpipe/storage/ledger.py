@@ -116,7 +116,16 @@ def write_model(name: str, version: int, fields: Mapping[str, JsonValue], store:
     Raises:
         StorageError: if it cannot be written.
     """
-    store.write_bytes(f"{MODELS}/{name}/{version}.json", _encoded(dict(fields)))
+    store.write_bytes(_model_path(name, version), _encoded(dict(fields)))
+
+
+def read_model(name: str, version: int, store: LocalStore) -> tuple[dict[str, JsonValue] | None, str]:
+    """Return what the record of a version of a model says, or None, and what is wrong with it.
+
+    Raises:
+        StorageError: if the store cannot be read.
+    """
+    return _document(_model_path(name, version), store)
 
 
 def list_models(store: LocalStore) -> Iterator[tuple[str, dict[str, JsonValue] | None, str]]:
@@ -128,6 +137,23 @@ def list_models(store: LocalStore) -> Iterator[tuple[str, dict[str, JsonValue] |
     for path in _listed(store, MODELS, "*/*.json"):
         relative = path.relative_to(store.root).as_posix()
         yield relative, *_document(relative, store)
+
+
+def model_versions(store: LocalStore) -> dict[str, int]:
+    """Return by name of a model the highest version that has a place in the store, registered or not.
+
+    Raises:
+        StorageError: if the store cannot be read.
+    """
+    newest: dict[str, int] = {}
+    for path in _listed(store, MODELS, "*/*"):
+        if path.name.isdecimal():
+            newest[path.parent.name] = max(int(path.name), newest.get(path.parent.name, 0))
+    return newest
+
+
+def _model_path(name: str, version: int) -> str:
+    return f"{MODELS}/{name}/{version}.json"
 
 
 def _listed(store: LocalStore, folder: str, pattern: str) -> list[Path]:

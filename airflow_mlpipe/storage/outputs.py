@@ -89,6 +89,26 @@ def verify_output(record: OutputRecord, store: LocalStore, index: StatIndex | No
     return None
 
 
+def check_output(record: OutputRecord, store: LocalStore) -> str | None:
+    """Return None if the output has its number of files and their size, else what is wrong. No byte is read."""
+    where = f"{record.datastore}: {record.path}"
+    try:
+        found = walk(store.path_of(record.path))
+    except MissingDataError:
+        return f"output '{record.name}' missing from {where}"
+    except MlpipeError as error:
+        return f"output '{record.name}' in {where} cannot be read: {error.message}"
+    sizes = [entry[2] for entry in found.records if entry[1] in ("file", "exec")]
+    if found.is_file != record.is_file:
+        kinds = {True: "a file", False: "a folder"}
+        return f"output '{record.name}' in {where} is {kinds[found.is_file]}; it was {kinds[record.is_file]}"
+    if len(sizes) != record.files:
+        return f"output '{record.name}' in {where} has {len(sizes):,} files; it had {record.files:,}"
+    if sum(sizes) != record.size_bytes:
+        return f"output '{record.name}' in {where} has {sum(sizes):,} bytes; it had {record.size_bytes:,}"
+    return None
+
+
 def materialise(source: DatastorePath, store: LocalStore, into: Path, *, expected: Digest | None = None) -> Path:
     """Make a private writable copy of a file, folder or pattern in the folder `into`.
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.catalog.columns import stored_json
-from airflow_mlpipe.catalog.results import CANDIDATES, _result
+from airflow_mlpipe.catalog.results import CANDIDATES, result_of
 from airflow_mlpipe.catalog.rows import RunRow, StepRow
 from airflow_mlpipe.errors import NotFoundError, StorageError
 from airflow_mlpipe.model.digest import digest_json
@@ -174,7 +174,7 @@ def test_the_nearest_are_the_latest_of_the_same_step(
 def test_any_result_can_be_read_back(make_result: Result, name: str, value: object, tags: dict[str, str]) -> None:
     written = Written(metrics=(MetricRecord(name=name, value=value),), tags=tags)
     result = make_result(step=name, components={"value": value, "name": name}, written=written)
-    assert _result(stored_json(result.model_dump())) == result
+    assert result_of(stored_json(result.model_dump())) == result
 
 
 def test_a_metric_that_is_not_a_number_is_kept(

@@ -1,0 +1,176 @@
+"""Looking after a workspace as a whole: its catalog made again, its results verified, its garbage collected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from airflow_mlpipe.errors import ConfigError, NotFoundError, NotSupportedError
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.catalog.catalog import Catalog
+    from airflow_mlpipe.sdk.workspace import Workspace
+    from airflow_mlpipe.storage.datastore import LocalStore
+
+
+@dataclass(frozen=True, slots=True)
+class RebuiltCatalog:
+    """What :func:`rebuild_catalog` did.
+
+    Attributes:
+        aside: where an unusable catalog was put, or None.
+        results: how many results were put back.
+        runs: how many runs were put back.
+        models: how many versions of models were put back.
+        datastores: names of the datastores that were registered again.
+        known: how many results with a record the catalog had already.
+        written: how many records were written to the store for what the catalog knew and the store did not.
+        left_out: path and reason of each record that was not taken.
+    """
+
+    aside: Path | None
+    results: int
+    runs: int
+    models: int
+    datastores: tuple[str, ...]
+    known: int
+    written: int
+    left_out: tuple[tuple[str, str], ...]
+
+
+def rebuild_catalog(workspace: Workspace, datastores: Mapping[str, str] | None = None) -> RebuiltCatalog:
+    """Make the catalog whole from the records that its stores keep.
+
+    A database that is lost, empty, damaged or an old copy gets the results, runs, steps, experiments, datastores and
+    models that the records tell of. A damaged file is put aside, not deleted. What the catalog has stays as it is.
+
+    Args:
+        workspace: whose catalog it is.
+        datastores: folder or URL by name of datastores that only the lost catalog knew.
+
+    Raises:
+        ConfigError: if the catalog was made by a newer version of the package, or its database cannot be made.
+        StorageError: if a datastore cannot be listed.
+    """
+    from airflow_mlpipe.catalog.catalog import Catalog
+    from airflow_mlpipe.reuse.rebuild import rebuild
+    from airflow_mlpipe.sdk.workspace_config import FILE, read_config
+    from airflow_mlpipe.sdk.workspace_folder import catalog_url
+
+    catalog, aside = Catalog.salvage(catalog_url(workspace.dir, read_config(workspace.dir / FILE)))
+    try:
+        places = _Places(workspace, catalog)
+        places.register(datastores or {})
+        done = rebuild(catalog, places.stores(), places.store)
+        written = _write_missing(catalog, places)
+    finally:
+        catalog.close()
+    return RebuiltCatalog(
+        aside, done.results, len(done.runs), done.models, tuple(places.added), done.known, written,
+        tuple(done.left_out),
+    )  # fmt: skip
+
+
+class _Places:
+    """The datastores of a workspace whose catalog may know none of them any more."""
+
+    def __init__(self, workspace: Workspace, catalog: Catalog) -> None:
+        self._workspace = workspace
+        self._catalog = catalog
+        self._opened: dict[str, LocalStore] = {}
+        self.added: list[str] = []
+
+    def register(self, given: Mapping[str, str]) -> None:
+        """Register what is given, what lies in the workspace's own folder, and what the records name."""
+        from airflow_mlpipe.sdk.workspace_folder import BORN_WITH
+        from airflow_mlpipe.storage.ledger import list_results
+
+        known = {row.name for row in self._catalog.list_datastores()}
+        fresh = not known
+        own = self._workspace.dir / "stores"
+        found = {path.name: path.as_uri() for path in sorted(own.glob("*")) if path.is_dir()}
+        wanted = {name: (own / name).as_uri() for name in BORN_WITH} | found if fresh else {}
+        for name, url in {**wanted, **given}.items():
+            if name not in known or name in given:
+                self._add(name, url)
+        default = ""
+        for store in list(self.stores()):
+            for record in (each.record for each in list_results(store) if each.record is not None):
+                default = record.default_datastore
+                for name, url in record.datastores.items():
+                    if name not in self._names() and _is_there(url):
+                        self._add(name, url)
+        if fresh or not self.default.exists("snapshots"):
+            # Without a record to tell, the one that has snapshots: only the default one ever gets them.
+            holders = [store.name for store in self.stores() if store.exists("snapshots")]
+            told = [default] if default in self._names() else holders
+            self._catalog.set_default_datastore([*told, self.default.name if not fresh else BORN_WITH[0]][0])
+
+    def stores(self) -> Iterator[LocalStore]:
+        """Give the datastores that can be opened."""
+        for name in sorted(self._names()):
+            try:
+                yield self.store(name)
+            except NotSupportedError:
+                continue
+
+    def store(self, name: str) -> LocalStore:
+        """Return a datastore.
+
+        Raises:
+            ConfigError: if it is not known.
+        """
+        from airflow_mlpipe.storage.datastore import open_store
+
+        if name not in self._opened:
+            if name not in self._names():
+                raise ConfigError(f"datastore '{name}' is not known; say where it lies: --datastore {name}=PATH")
+            row = self._catalog.get_datastore(name)
+            self._opened[name] = open_store(row.name, row.url, row.options)
+        return self._opened[name]
+
+    @property
+    def default(self) -> LocalStore:
+        return self.store(self._catalog.get_datastore().name)
+
+    def _names(self) -> set[str]:
+        return {row.name for row in self._catalog.list_datastores()}
+
+    def _add(self, name: str, url: str) -> None:
+        from airflow_mlpipe.catalog.rows import DatastoreRow
+
+        url = url if "://" in url else Path(url).expanduser().absolute().as_uri()
+        self._catalog.put_datastore(DatastoreRow(name=name, url=url))
+        self._opened.pop(name, None)
+        self.added.append(name)
+
+
+def _is_there(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "file" and Path(unquote(parts.path, errors="surrogateescape")).is_dir()
+
+
+def _write_missing(catalog: Catalog, places: _Places) -> int:
+    """Write the records of results and models that the catalog knows and the store does not."""
+    from airflow_mlpipe.execution.recording import keep_record
+    from airflow_mlpipe.sdk import model
+    from airflow_mlpipe.storage.ledger import DAMAGED, MISSING, read_model, read_result
+
+    written, default = 0, places.default
+    for kept in catalog.keeper.kept_results():
+        if kept.result is None or kept.doubtful or read_result(kept.id, default).problem not in (MISSING, DAMAGED):
+            continue
+        try:
+            step = catalog.step_by_id(kept.result.step_run_id)
+            keep_record(kept.result, step.run_id, step.step_id, catalog, places.store, default)
+        except (NotFoundError, ConfigError):
+            continue
+        written += 1
+    for row in catalog.list_models():
+        if read_model(row.name, row.version, default)[1] in (MISSING, DAMAGED):
+            model.keep_record(row, default)
+            written += 1
+    return written
