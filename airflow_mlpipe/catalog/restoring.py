@@ -89,7 +89,7 @@ class RestorePart(Part):
     ) -> str | None:
         key = (stored_text(run.id), stored_text(step.step_id))
         if session.row("SELECT 1 FROM runs WHERE id = ?", key[:1]) is None:
-            self._insert_run(session, run, [step, *others])
+            self._insert_run(session, run, others)
         row = session.row(f"{STEPS.select} WHERE run_id = ? AND step_id = ?", key)
         if row is None:
             session.run(STEPS.insert, STEPS.values(step))

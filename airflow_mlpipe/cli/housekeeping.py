@@ -28,6 +28,8 @@ def rebuild(datastores: list[str]) -> int:
     )
     if done.written:
         OUT.say(f"written to the store: {_counted(done.written, 'record')} that it did not have")
+    if done.foreign:
+        OUT.say(f"not looked at: {_counted(done.foreign, 'record')} of other workspaces that use the same datastores")
     if done.left_out:
         OUT.say(f"left out: {_counted(len(done.left_out), 'record')}")
         OUT.say(table((Column("RECORD", widest=56), Column("WHY")), done.left_out[:SHOWN]))

@@ -94,6 +94,7 @@ class Room:
             index=self.index,
             content=self.facts.content,
             passed=self.config.get("settings", {}).get("pass_environment", ()),
+            workspace_id=self.config.get("id", ""),
         )
 
     def store(self, name: str) -> LocalStore:

@@ -45,6 +45,7 @@ class Site:
         index: its stat index.
         content: identity of a dataset or DataReference now, as keys have it.
         passed: names or patterns of variables that steps inherit in addition (setting ``pass_environment``).
+        workspace_id: of the workspace.
     """
 
     catalog: Catalog
@@ -53,6 +54,7 @@ class Site:
     index: StatIndex
     content: Callable[[DatasetSpec | DatastorePath], Digest]
     passed: Collection[str] = ()
+    workspace_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +152,7 @@ def run_attempt(
     _keep_names_of_observed(step, kept.observed, site)
     site.catalog.add_written(run.run_id, kept.parent_written)
     # Before the row, which promises that a lost catalog can be made again.
-    keep_record(result, run.run_id, step.id, site.catalog, site.store, site.default)
+    keep_record(result, site.workspace_id, step.id, site.catalog, site.store, site.default)
     result = _committed(result, run.run_id, step.id, site.catalog)
     for warning in collected.warnings:
         _log.warning("step '%s': %s", step.name, warning)

@@ -16,14 +16,14 @@ from airflow_mlpipe.storage.ledger import spec_path, write_result, write_spec
 
 
 def keep_record(
-    result: StepResult, run_id: str, step_id: str, catalog: Catalog, store: Stores, default: LocalStore
+    result: StepResult, workspace_id: str, step_id: str, catalog: Catalog, store: Stores, default: LocalStore
 ) -> None:
     """Write the record of a result, and the spec of its run, to the default datastore.
 
     Args:
         result: what was computed.
-        run_id: the run that computed it.
-        step_id: its step.
+        workspace_id: id of the workspace.
+        step_id: the step that computed it.
         catalog: knows both.
         store: opens a datastore by name.
         default: the default datastore.
@@ -32,12 +32,13 @@ def keep_record(
         NotFoundError: if the catalog knows no such run or step.
         StorageError: if it cannot be written.
     """
-    run, step = catalog.get_run(run_id), catalog.step(run_id, step_id)
+    run, step = catalog.get_run(result.run_id), catalog.step(result.run_id, step_id)
     _keep_spec(run.spec_digest, catalog, default)
     record = ResultRecord(
         result=result,
         run=RecordedRun(**_taken(run, RecordedRun)),
         step=RecordedStep(**_taken(step, RecordedStep)),
+        workspace=workspace_id,
         datastores={name: store(name).root.as_uri() for name in sorted({each.datastore for each in result.outputs})},
         default_datastore=default.name,
     )

@@ -53,6 +53,7 @@ class ResultRecord(Frozen):
         result: what was computed.
         run: the run that computed it.
         step: the step of that run.
+        workspace: id of the workspace; several may share a datastore, and never take each other's results.
         datastores: URL by name of each datastore that an output lies in.
         default_datastore: name of the default datastore.
     """
@@ -60,5 +61,6 @@ class ResultRecord(Frozen):
     result: StepResult
     run: RecordedRun
     step: RecordedStep
+    workspace: str
     datastores: dict[str, str] = {}
     default_datastore: str

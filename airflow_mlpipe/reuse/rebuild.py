@@ -31,6 +31,7 @@ class Rebuilt:
         runs: ids of the runs that were put back.
         models: how many versions of models were put back.
         known: how many results with a record the catalog knew already.
+        foreign: how many records are of other workspaces, or of nobody; they are not taken.
         left_out: path and reason of each record that was not taken.
     """
 
@@ -38,21 +39,23 @@ class Rebuilt:
     runs: list[str] = field(default_factory=list)
     models: int = 0
     known: int = 0
+    foreign: int = 0
     left_out: list[tuple[str, str]] = field(default_factory=list)
 
 
-def rebuild(catalog: Catalog, records: Iterable[LocalStore], store: Stores) -> Rebuilt:
+def rebuild(catalog: Catalog, records: Iterable[LocalStore], store: Stores, workspace_id: str) -> Rebuilt:
     """Put back into a catalog what it does not have and the records of its stores tell of.
 
     Args:
         catalog: the catalog; what it has stays as it is.
         records: the datastores in which to look for records.
         store: opens a datastore by name.
+        workspace_id: whose records to take: several workspaces may share a datastore, but no results.
 
     Raises:
         StorageError: if a store cannot be listed.
     """
-    work = _Rebuild(catalog, store)
+    work = _Rebuild(catalog, store, workspace_id)
     for kept in records:
         for found in list_results(kept):
             work.take(found, kept)
@@ -63,17 +66,21 @@ def rebuild(catalog: Catalog, records: Iterable[LocalStore], store: Stores) -> R
 
 
 class _Rebuild:
-    def __init__(self, catalog: Catalog, store: Stores) -> None:
+    def __init__(self, catalog: Catalog, store: Stores, workspace_id: str) -> None:
         self.done = Rebuilt()
         self._catalog = catalog
         self._keeper = catalog.keeper
         self._store = store
+        self._workspace_id = workspace_id
         self._results = {kept.id for kept in self._keeper.kept_results()}
         self._runs = {run.id for run in catalog.list_runs()}
         self._specs: dict[Digest, PipelineSpec | None] = {}
 
     def take(self, found: Found, kept: LocalStore) -> None:
         record = found.record
+        if record is not None and not self._is_ours(record.workspace):
+            self.done.foreign += 1
+            return
         if record is not None and record.result.id in self._results:
             self.done.known += 1
             return
@@ -82,6 +89,9 @@ class _Rebuild:
             problem = self._put_back(record, found.written_ns, kept)
         if problem:
             self.done.left_out.append((found.path, problem))
+
+    def _is_ours(self, workspace_id: object) -> bool:
+        return bool(workspace_id) and workspace_id == self._workspace_id
 
     def _problem(self, record: ResultRecord) -> str:
         for output in record.result.outputs:
@@ -125,6 +135,9 @@ class _Rebuild:
 
     def take_models(self, kept: LocalStore) -> None:
         for path, fields, problem in list_models(kept):
+            if fields is not None and not self._is_ours(fields.pop("workspace", None)):
+                self.done.foreign += 1
+                continue
             try:
                 row = None if fields is None else model_row(fields)
             except (TypeError, ValueError, KeyError):

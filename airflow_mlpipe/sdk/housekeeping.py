@@ -28,6 +28,7 @@ class RebuiltCatalog:
         datastores: names of the datastores that were registered again.
         known: how many results with a record the catalog had already.
         written: how many records were written to the store for what the catalog knew and the store did not.
+        foreign: how many records of other workspaces lie in the same stores; they are not looked at.
         left_out: path and reason of each record that was not taken.
     """
 
@@ -38,6 +39,7 @@ class RebuiltCatalog:
     datastores: tuple[str, ...]
     known: int
     written: int
+    foreign: int
     left_out: tuple[tuple[str, str], ...]
 
 
@@ -64,13 +66,13 @@ def rebuild_catalog(workspace: Workspace, datastores: Mapping[str, str] | None =
     try:
         places = _Places(workspace, catalog)
         places.register(datastores or {})
-        done = rebuild(catalog, places.stores(), places.store)
-        written = _write_missing(catalog, places)
+        done = rebuild(catalog, places.stores(), places.store, workspace.id)
+        written = _write_missing(catalog, places, workspace.id)
     finally:
         catalog.close()
     return RebuiltCatalog(
         aside, done.results, len(done.runs), done.models, tuple(places.added), done.known, written,
-        tuple(done.left_out),
+        done.foreign, tuple(done.left_out),
     )  # fmt: skip
 
 
@@ -99,6 +101,8 @@ class _Places:
         default = ""
         for store in list(self.stores()):
             for record in (each.record for each in list_results(store) if each.record is not None):
+                if record.workspace != self._workspace.id:
+                    continue
                 default = record.default_datastore
                 for name, url in record.datastores.items():
                     if name not in self._names() and _is_there(url):
@@ -153,7 +157,7 @@ def _is_there(url: str) -> bool:
     return parts.scheme == "file" and Path(unquote(parts.path, errors="surrogateescape")).is_dir()
 
 
-def _write_missing(catalog: Catalog, places: _Places) -> int:
+def _write_missing(catalog: Catalog, places: _Places, workspace_id: str) -> int:
     """Write the records of results and models that the catalog knows and the store does not."""
     from airflow_mlpipe.execution.recording import keep_record
     from airflow_mlpipe.sdk import model
@@ -165,12 +169,12 @@ def _write_missing(catalog: Catalog, places: _Places) -> int:
             continue
         try:
             step = catalog.step_by_id(kept.result.step_run_id)
-            keep_record(kept.result, step.run_id, step.step_id, catalog, places.store, default)
+            keep_record(kept.result, workspace_id, step.step_id, catalog, places.store, default)
         except (NotFoundError, ConfigError):
             continue
         written += 1
     for row in catalog.list_models():
         if read_model(row.name, row.version, default)[1] in (MISSING, DAMAGED):
-            model.keep_record(row, default)
+            model.keep_record(row, workspace_id, default)
             written += 1
     return written

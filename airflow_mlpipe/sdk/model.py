@@ -324,15 +324,16 @@ def register_files(
             created_at=_never(),
         )
     )  # fmt: skip
-    keep_record(row, store)
+    keep_record(row, workspace.id, store)
     return Model(workspace, _row=row)
 
 
-def keep_record(row: ModelRow, store: LocalStore) -> None:
+def keep_record(row: ModelRow, workspace_id: str, store: LocalStore) -> None:
     """Write the record from which a lost catalog is told of a model. Without it, the model is registered all the same.
 
     Args:
         row: the registered version.
+        workspace_id: id of the workspace it is registered in.
         store: the default datastore, which has its bytes.
     """
     import logging
@@ -342,7 +343,7 @@ def keep_record(row: ModelRow, store: LocalStore) -> None:
     from airflow_mlpipe.storage.ledger import write_model
 
     try:
-        write_model(row.name, row.version, asdict(row), store)
+        write_model(row.name, row.version, {**asdict(row), "workspace": workspace_id}, store)
     except StorageError as error:
         logging.getLogger(__name__).warning("model '%s' has no record in its store: %s", row.id, error.message)
 

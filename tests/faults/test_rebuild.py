@@ -17,7 +17,7 @@ from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.errors import ConfigError
 from airflow_mlpipe.sdk.housekeeping import RebuiltCatalog, rebuild_catalog
 from airflow_mlpipe.sdk.workspace import Workspace
-from airflow_mlpipe.storage.ledger import read_result, result_path
+from airflow_mlpipe.storage.ledger import read_result, result_path, write_result
 
 PARTS = ("", "-wal", "-shm")
 
@@ -257,6 +257,35 @@ def test_a_datastore_that_only_the_catalog_knew_has_to_be_named(site: FaultSite,
     site.store = type(site.store)("store", elsewhere)
     assert site.run().decisions == {"make": "reuse"}
     assert site.result(first).run_id == first.run_id
+
+
+def test_workspaces_that_share_a_datastore_never_take_each_others_results(site: FaultSite, tmp_path: Path):
+    site.run()
+    other = FaultSite.make(tmp_path / "other")
+    other.store = site.store
+    other.move_in()
+    done = rebuild(other)
+    assert (done.results, done.foreign) == (0, 1)
+    assert other.run().decisions == {"make": "run"}
+    for each in (site, other):
+        each.close()
+        _remove(each)
+        done = rebuild(each, store=str(site.store.root), data=str(each.data))
+        assert (done.results, done.foreign, done.left_out) == (1, 1, ())
+        assert each.run().decisions == {"make": "reuse"}
+    other.close()
+
+
+def test_a_record_that_names_no_workspace_is_nobodys(site: FaultSite):
+    first = site.run()
+    record = read_result(first.steps["make"].result_id, site.store).record
+    assert record is not None
+    site.store.path_of(result_path(record.result.id)).unlink()
+    write_result(record.model_copy(update={"workspace": ""}), site.store)
+    site.close()
+    _remove(site)
+    assert rebuild(site).foreign == 1
+    assert site.results() == []
 
 
 def test_a_catalog_of_a_newer_version_is_refused_and_kept(site: FaultSite):

@@ -46,7 +46,7 @@ def record(result_id: str = "r", **written) -> ResultRecord:
     )  # fmt: skip
     run = RecordedRun(id="run", experiment="e", pipeline="p", spec_digest=KEY, engine="embedded", created_at=NOON)
     step = RecordedStep(step_id="s", step_run_id="step", name="s", position=0)
-    return ResultRecord(result=result, run=run, step=step, default_datastore="store")
+    return ResultRecord(result=result, run=run, step=step, workspace="w", default_datastore="store")
 
 
 def test_a_record_comes_back_as_it_was_written(store: LocalStore) -> None:
