@@ -187,6 +187,24 @@ def shell(
 
 
 @app.command()
+def verify(
+    read_data: Annotated[
+        bool, typer.Option("--read-data", help="Read and hash every byte; else only files and sizes are checked.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell; mark no result as doubtful.")] = False,
+    json: Json = False,
+) -> int:
+    """Check that all results, snapshots and models are whole.
+
+    A result with damaged bytes is marked doubtful: no run takes it, and the next one computes it anew. Exit code 1 if
+    something is wrong.
+    """
+    from airflow_mlpipe.cli import housekeeping
+
+    return housekeeping.verify(read_data, dry_run)
+
+
+@app.command()
 def demo(json: Json = False) -> int:
     """Run the example pipeline on handwritten digits."""
     from airflow_mlpipe.cli import workspace

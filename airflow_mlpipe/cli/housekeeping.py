@@ -7,7 +7,7 @@ from dataclasses import asdict
 from airflow_mlpipe.cli.output import OUT
 from airflow_mlpipe.cli.records import here
 from airflow_mlpipe.cli.running import pairs
-from airflow_mlpipe.cli.tables import Column, table
+from airflow_mlpipe.cli.tables import Column, one_line, table
 
 SHOWN = 20
 """How many lines of one kind are shown to people."""
@@ -36,6 +36,35 @@ def rebuild(datastores: list[str]) -> int:
         _more(len(done.left_out))
     OUT.answer(asdict(done))
     return 0
+
+
+def verify(read_data: bool, dry_run: bool) -> int:
+    """Check that everything is whole."""
+    from airflow_mlpipe.sdk.housekeeping import verify_workspace
+
+    done = verify_workspace(here(), read_data=read_data, dry_run=dry_run)
+    for problem in done.problems:
+        OUT.say(one_line(str(problem)))
+    looked = (
+        f"{_counted(done.results, 'result')} with {_counted(done.files, 'file')} ({size_text(done.size_bytes)}), "
+        f"{_counted(done.snapshots, 'snapshot')}, {_counted(done.models, 'model version')}"
+    )
+    OUT.say(f"{'read' if read_data else 'checked'}: {looked}")
+    verdict = _counted(len(done.problems), "problem") if done.problems else "no problems"
+    marked = f"; {_counted(done.marked, 'result')} marked doubtful: the next run computes anew" if done.marked else ""
+    OUT.say(f"{verdict}{marked}")
+    OUT.answer(asdict(done))
+    return 1 if done.problems else 0
+
+
+def size_text(size_bytes: int) -> str:
+    """Return e.g. ``512 bytes`` or ``1.5 GB``; a GB has 1000 MB."""
+    size, unit = float(size_bytes), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size_bytes:,} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"
 
 
 def _counted(number: int, noun: str) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from airflow_mlpipe.errors import ConfigError, NotFoundError, NotSupportedError
+from airflow_mlpipe.errors import ConfigError, MlpipeError, NotFoundError, NotSupportedError
 
 if TYPE_CHECKING:
     from airflow_mlpipe.catalog.catalog import Catalog
+    from airflow_mlpipe.model.result import OutputRecord
+    from airflow_mlpipe.reuse.verify import Verified
     from airflow_mlpipe.sdk.workspace import Workspace
     from airflow_mlpipe.storage.datastore import LocalStore
 
@@ -27,7 +29,7 @@ class RebuiltCatalog:
         models: how many versions of models were put back.
         datastores: names of the datastores that were registered again.
         known: how many results with a record the catalog had already.
-        written: how many records were written to the store for what the catalog knew and the store did not.
+        written: how many records and manifests the store did not have and got.
         foreign: how many records of other workspaces lie in the same stores; they are not looked at.
         left_out: path and reason of each record that was not taken.
     """
@@ -74,6 +76,22 @@ def rebuild_catalog(workspace: Workspace, datastores: Mapping[str, str] | None =
         aside, done.results, len(done.runs), done.models, tuple(places.added), done.known, written,
         done.foreign, tuple(done.left_out),
     )  # fmt: skip
+
+
+def verify_workspace(workspace: Workspace, *, read_data: bool = False, dry_run: bool = False) -> Verified:
+    """Check everything that results, runs and models of a workspace rest on.
+
+    Args:
+        workspace: the workspace.
+        read_data: read and hash every byte; else only whether all files are there with their sizes.
+        dry_run: change nothing; else results whose bytes are damaged are marked doubtful, so that no run takes them.
+
+    Raises:
+        StorageError: if the default datastore cannot be read.
+    """
+    from airflow_mlpipe.reuse.verify import verify
+
+    return verify(workspace.catalog, workspace.store, workspace.default_store, read_data=read_data, mark=not dry_run)
 
 
 class _Places:
@@ -157,15 +175,36 @@ def _is_there(url: str) -> bool:
     return parts.scheme == "file" and Path(unquote(parts.path, errors="surrogateescape")).is_dir()
 
 
+def _write_manifest(output: OutputRecord, store: Callable[[str], LocalStore]) -> bool:
+    """Write the manifest of an output if it is missing and the bytes are still those that were recorded."""
+    from airflow_mlpipe.storage.manifests import read_manifest, write_manifest
+    from airflow_mlpipe.storage.tree import scan_tree
+
+    try:
+        kept = store(output.datastore)
+        if read_manifest(output.digest, kept) is not None:
+            return False
+        manifest = scan_tree(kept.path_of(output.path))
+        if manifest.digest == output.digest:
+            write_manifest(manifest, kept)
+        return manifest.digest == output.digest
+    except MlpipeError:
+        # Its bytes are gone: for `verify` to tell.
+        return False
+
+
 def _write_missing(catalog: Catalog, places: _Places, workspace_id: str) -> int:
-    """Write the records of results and models that the catalog knows and the store does not."""
+    """Write the records and manifests of what the catalog knows and the store does not."""
     from airflow_mlpipe.execution.recording import keep_record
     from airflow_mlpipe.sdk import model
     from airflow_mlpipe.storage.ledger import DAMAGED, MISSING, read_model, read_result
 
     written, default = 0, places.default
     for kept in catalog.keeper.kept_results():
-        if kept.result is None or kept.doubtful or read_result(kept.id, default).problem not in (MISSING, DAMAGED):
+        if kept.result is None or kept.doubtful:
+            continue
+        written += sum(_write_manifest(output, places.store) for output in kept.result.outputs)
+        if read_result(kept.id, default).problem not in (MISSING, DAMAGED):
             continue
         try:
             step = catalog.step_by_id(kept.result.step_run_id)

@@ -94,6 +94,47 @@ def extract_snapshot(digest: Digest, store: LocalStore, into: Path) -> None:
         )
 
 
+def check_snapshot(digest: Digest, store: LocalStore, *, read_data: bool = False) -> str | None:
+    """Return None if a snapshot and its manifest are whole, else what is wrong. Without `read_data` no file is read."""
+    import tarfile
+
+    where = f"{store.name}: {archive_path(digest)}"
+    archive = store.path_of(archive_path(digest))
+    if not archive.is_file():
+        return f"missing from {where}; the next submit of the same code stores it"
+    manifest = read_manifest(digest, store, remove_damaged=False)
+    if manifest is None:
+        return f"its manifest is missing from {store.name}: {manifest_path(digest)}; the next submit stores it"
+    rows = []
+    try:
+        with (
+            system_errors("read", archive),
+            tarfile.open(archive, "r:", encoding="utf-8", errors="surrogateescape") as tar,
+        ):
+            for member in tar:
+                # A header may promise more than there is.
+                if member.offset_data + member.size > archive.stat().st_size:
+                    return f"{where} is cut off"
+                rows.append((member.name, member.size if member.isreg() else 0, _content(tar, member, read_data)))
+    except (tarfile.TarError, EOFError, StorageError) as error:
+        return f"{where} is damaged ({error})"
+    wanted = [
+        (entry.path, entry.size_bytes, entry.digest if read_data and entry.type in ("file", "exec") else "")
+        for entry in manifest.entries
+    ]
+    return None if sorted(rows) == wanted else f"{where} does not hold the files of its manifest"
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, read_data: bool) -> Digest:
+    stream = tar.extractfile(member) if read_data and member.isreg() else None
+    if stream is None:
+        return ""
+    hasher = blake3()
+    while data := stream.read(_CHUNK_BYTES):
+        hasher.update(data)
+    return PREFIX + hasher.hexdigest()
+
+
 class _DamageError(Exception):
     """An archive that this module did not write like that."""
 

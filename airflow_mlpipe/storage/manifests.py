@@ -88,11 +88,11 @@ def write_source_manifest(manifest: SourceManifest, store: LocalStore) -> None:
     _write(manifest.digest, {"trees": trees, "options": manifest.options}, store)
 
 
-def read_manifest(digest: Digest, store: LocalStore) -> TreeManifest | None:
+def read_manifest(digest: Digest, store: LocalStore, *, remove_damaged: bool = True) -> TreeManifest | None:
     """Return what :func:`write_manifest` or :func:`write_source_manifest` kept, or None if the store does not have it.
 
-    A damaged one counts as not kept, with a warning, and is removed so that it is written again; so does one of a
-    newer version, which stays.
+    A damaged one counts as not kept, with a warning, and is removed, unless `remove_damaged` is false, so that it is
+    written again; so does one of a newer version, which stays.
 
     Raises:
         StorageError: if the store cannot be read.
@@ -110,9 +110,11 @@ def read_manifest(digest: Digest, store: LocalStore) -> TreeManifest | None:
         return None
     except (ValueError, KeyError, TypeError) as error:
         _log.debug("manifest %s: %s", path, error)
-    _log.warning("the manifest of %s in %s: %s is damaged; it is removed", short(digest), store.name, path)
-    with suppress(OSError):
-        store.path_of(path).unlink()
+    removed = "; it is removed" if remove_damaged else ""
+    _log.warning("the manifest of %s in %s: %s is damaged%s", short(digest), store.name, path, removed)
+    if remove_damaged:
+        with suppress(OSError):
+            store.path_of(path).unlink()
     return None
 
 

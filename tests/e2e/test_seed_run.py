@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from wholeness import assert_whole
 
 from airflow_mlpipe import (
     AmlCompute,
@@ -79,7 +81,7 @@ run.complete()
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("seed")
     for name, text in {
         "prep_src/prepare.py": PREPARE,
@@ -91,7 +93,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     Workspace.create("seed", path=folder)
-    return folder
+    yield folder
+    assert_whole(folder / ".mlpipe")
 
 
 @pytest.fixture

@@ -6,10 +6,12 @@ They follow the public samples: their idioms, their order of arguments, the name
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from wholeness import assert_whole
 
 from airflow_mlpipe import Workspace
 
@@ -31,13 +33,14 @@ DIABETES = "PatientID,Pregnancies,Age,Diabetic\n" + "".join(
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("v1")
     Workspace.create("v1", subscription_id="sub", resource_group="group", location="westeurope", path=folder)
     (folder / "data").mkdir()
     (folder / "data" / "diabetes.csv").write_text(DIABETES)
     (folder / "data" / "diabetes2.csv").write_text(DIABETES)
-    return folder
+    yield folder
+    assert_whole(folder / ".mlpipe")
 
 
 @pytest.fixture(autouse=True)
