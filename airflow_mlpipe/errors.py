@@ -11,7 +11,8 @@
     |-- StorageError            bytes: a retry may help
     |   |-- MissingDataError    a path that should exist does not
     |   |-- DigestMismatchError bytes are there but are not the recorded ones
-    |   `-- LeaseLostError      another process took over the right to compute a result
+    |   |-- LeaseLostError      another process took over the right to compute a result
+    |   `-- ResultGoneError     a result was to be reused and is not offered any more
     |-- ExecutionError          a step
     |   |-- StepFailedError     its process ended badly
     |   |-- StepStoppedError    it was ended because its run was stopped or cancelled
@@ -73,6 +74,10 @@ class DigestMismatchError(StorageError):
 
 class LeaseLostError(StorageError):
     """Another process took over the right to compute this result."""
+
+
+class ResultGoneError(StorageError):
+    """A result that was to be reused is doubtful or collected by now: plan again."""
 
 
 class ExecutionError(MlpipeError):

@@ -66,6 +66,11 @@ class Session:
         if self._dialect.lock_sql is not None:
             self.rows(self._dialect.lock_sql, (name,))
 
+    def share(self, name: str) -> None:
+        """Keep whoever locks `name` out until this transaction ends, and nobody else."""
+        if self._dialect.share_sql is not None:
+            self.rows(self._dialect.share_sql, (name,))
+
 
 class Database:
     """A database by URL. Safe to use from many threads, and in children of a process that used it.

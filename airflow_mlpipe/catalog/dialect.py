@@ -50,6 +50,7 @@ class Dialect(Protocol):
     """What to call the database towards people; never holds a password."""
     begin_sql: str
     lock_sql: str | None
+    share_sql: str | None
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
@@ -95,6 +96,7 @@ class SqliteDialect:
     errors = (sqlite3.Error,)
     begin_sql = "BEGIN IMMEDIATE"
     lock_sql: str | None = None
+    share_sql: str | None = None
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
@@ -185,6 +187,7 @@ class PostgresDialect:
     label = "the catalog that catalog_conn names"
     begin_sql = "BEGIN"
     lock_sql: str | None = "SELECT pg_advisory_xact_lock(hashtext(?))"
+    share_sql: str | None = "SELECT pg_advisory_xact_lock_shared(hashtext(?))"
 
     def __init__(self, url: str) -> None:
         self._url = url

@@ -30,11 +30,13 @@ class KeptResult:
 
     Attributes:
         id: of the result.
+        step_run_id: the step run that computed it.
         result: what it says, or None if its row cannot be read.
         doubtful: why no run may take it, or None.
     """
 
     id: str
+    step_run_id: str
     result: StepResult | None
     doubtful: str | None
 
@@ -47,14 +49,16 @@ class RestorePart(Part):
         above = -1
         while True:
             rows = self._database.rows(
-                f"SELECT seq, id, doubtful, body FROM results WHERE seq > ? ORDER BY seq LIMIT {_PAGE:d}", (above,)
+                f"SELECT seq, id, step_run_id, doubtful, body FROM results WHERE seq > ? ORDER BY seq LIMIT {_PAGE:d}",
+                (above,),
             )
-            for _, result_id, doubtful, body in rows:
+            for _, result_id, step_run_id, doubtful, body in rows:
                 try:
                     result = result_of(body)
                 except ValueError:
                     result = None
-                yield KeptResult(loaded_text(result_id), result, None if doubtful is None else loaded_text(doubtful))
+                doubt = None if doubtful is None else loaded_text(doubtful)
+                yield KeptResult(loaded_text(result_id), loaded_text(step_run_id), result, doubt)
             if len(rows) < _PAGE:
                 return
             above = rows[-1][0]
@@ -78,6 +82,9 @@ class RestorePart(Part):
             session.lock(f"run {stored_text(run.id)}")
             if session.row("SELECT 1 FROM results WHERE id = ?", (stored_text(result.id),)) is not None:
                 return "known"
+            collected = session.row("SELECT 1 FROM collected WHERE step_run_id = ?", (stored_text(step.step_run_id),))
+            if collected is not None:
+                return "it is collected as garbage"
             contradiction = self._restore_step(session, result, run, step, others)
             if contradiction is not None:
                 return contradiction

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from airflow_mlpipe.catalog.columns import loaded_text, stored_json, stored_text, stored_time
 from airflow_mlpipe.catalog.part import Part
+from airflow_mlpipe.catalog.pins import check_place
 from airflow_mlpipe.catalog.steps import completed_by, update_step
 from airflow_mlpipe.errors import NotFoundError, StorageError
 from airflow_mlpipe.model.digest import Digest
@@ -61,8 +62,12 @@ class ResultPart(Part):
 
         Returns:
             whether the step is completed with this result.
+
+        Raises:
+            StorageError: if the step's run had ended and its bytes are collected as garbage.
         """
         with self._database.transaction() as session:
+            check_place(session, result.step_run_id, result.step)
             session.run(INSERT, result_values(result, self._now()))
             return update_step(session, run_id, step_id, completed_by(result) | columns)
 

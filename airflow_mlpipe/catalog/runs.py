@@ -9,6 +9,7 @@ from typing import Any
 from airflow_mlpipe.catalog.columns import FLAG, JSON, PLAIN, TEXT, TIME, RowMap, loaded_text, stored_text, stored_time
 from airflow_mlpipe.catalog.connection import Session
 from airflow_mlpipe.catalog.part import Part, counted, has_tags
+from airflow_mlpipe.catalog.pins import check_pins
 from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES, RunRow, StepRow, Stop
 from airflow_mlpipe.catalog.steps import STEPS
 from airflow_mlpipe.errors import NotFoundError
@@ -97,8 +98,12 @@ class RunPart(Part):
 
         Returns:
             its number among the runs of its experiment, from 1, which is written to ``run.number`` as well.
+
+        Raises:
+            ResultGoneError: if a step takes a result that is doubtful or collected by now.
         """
         with self._database.transaction() as session:
+            check_pins(session, [step.result_id for step in steps])
             self._ensure_experiment(session, run.experiment)
             run.number = counted(session, f"runs of {run.experiment}")
             session.run(RUNS.insert, RUNS.values(run))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_mlpipe.catalog.columns import JSON, PLAIN, TEXT, TIME, RowMap, stored_text
+from airflow_mlpipe.catalog.columns import JSON, PLAIN, TEXT, TIME, RowMap, loaded_text, stored_text
 from airflow_mlpipe.catalog.connection import Session
 from airflow_mlpipe.catalog.part import Part
+from airflow_mlpipe.catalog.pins import check_pins, check_place
 from airflow_mlpipe.catalog.rows import FINAL_STEP_STATUSES, StepRow
 from airflow_mlpipe.errors import NotFoundError
 from airflow_mlpipe.model.result import StepResult
@@ -83,6 +84,9 @@ class StepPart(Part):
         """Write what was decided for the steps of a run. Those that have started, or have ended, stay as they are.
 
         A step whose decision is ``reuse`` is ``reused`` from then on, and has ended now unless its row says when.
+
+        Raises:
+            ResultGoneError: if a step takes a result that is doubtful or collected by now; nothing is written then.
         """
         ended_at = self._now()
         sql = (
@@ -96,6 +100,7 @@ class StepPart(Part):
                 changes |= {"status": "reused", "ended_at": step.ended_at or ended_at}
             rows.append([*STEPS.changed(changes), stored_text(run_id), stored_text(step.step_id)])
         with self._database.transaction() as session:
+            check_pins(session, [step.result_id for step in steps])
             session.run_many(sql, rows)
 
     def update_step(self, run_id: str, step_id: str, **columns: Any) -> bool:
@@ -115,13 +120,25 @@ class StepPart(Part):
 
         Raises:
             NotFoundError: if there is no such step.
+            ResultGoneError: if it takes a result that is doubtful or collected by now.
+            StorageError: if it starts, and what it has written is collected as garbage: its run had ended.
             ValueError: for a name that is not a field.
         """
         with self._database.transaction() as session:
+            check_pins(session, [columns.get("result_id")])
+            if columns.get("status") == "running":
+                _check_start(session, run_id, step_id)
             changed = update_step(session, run_id, step_id, columns)
         if not changed:
             self.step(run_id, step_id)
         return changed
+
+
+def _check_start(session: Session, run_id: str, step_id: str) -> None:
+    key = (stored_text(run_id), stored_text(step_id))
+    row = session.row("SELECT step_run_id, name FROM steps WHERE run_id = ? AND step_id = ?", key)
+    if row is not None:
+        check_place(session, loaded_text(row[0]), loaded_text(row[1]))
 
 
 def completed_by(result: StepResult) -> dict[str, Any]:

@@ -137,6 +137,8 @@ leases = Table(
     UniqueConstraint("token", name="uq_leases_token"),
 )
 
+collected = Table("collected", metadata, _text("step_run_id", primary_key=True), _text("collected_at"))
+
 datastores = Table(
     "datastores",
     metadata,

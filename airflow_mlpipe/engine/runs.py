@@ -10,12 +10,20 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import count
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.catalog.leases import waiting_reason
 from airflow_mlpipe.catalog.rows import RunRow, StepRow
 from airflow_mlpipe.engine.flight import StepWaits, pause_s
-from airflow_mlpipe.errors import ExecutionError, MlpipeError, OutputMissingError, StepStoppedError, UsageError
+from airflow_mlpipe.errors import (
+    ExecutionError,
+    MlpipeError,
+    OutputMissingError,
+    ResultGoneError,
+    StepStoppedError,
+    UsageError,
+)
 from airflow_mlpipe.execution.attempt import StepKey, run_attempt
 from airflow_mlpipe.execution.contract import RunIdentity
 from airflow_mlpipe.execution.deliver import publish
@@ -27,6 +35,9 @@ from airflow_mlpipe.reuse.plan import Planner, StepDecision
 
 if TYPE_CHECKING:
     from airflow_mlpipe.engine.room import Room
+
+REPLANS = 5
+"""How often a plan is made, when results that it wants to take are gone each time."""
 
 _log = logging.getLogger(__name__)
 
@@ -95,10 +106,17 @@ class EngineRun:
             MissingDataError: if a dataset that a step reads does not exist.
         """
         rows = {row.step_id: row for row in self._catalog.steps(self.row.id)}
-        # Planned from nothing: data may have changed since an earlier plan of this run.
-        self._planner = Planner(self.spec, self.row.parameters, self.room.facts, regenerate=self.row.regenerate)
-        plan = self._planner.plan()
-        self._write(plan.decisions, rows)
+        for replans in count(1):
+            # Planned from nothing: data may have changed since an earlier plan of this run.
+            self._planner = Planner(self.spec, self.row.parameters, self.room.facts, regenerate=self.row.regenerate)
+            plan = self._planner.plan()
+            try:
+                self._write(plan.decisions, rows)
+                break
+            except ResultGoneError:
+                # Damage was found, or garbage collected, since the plan.
+                if replans == REPLANS:
+                    raise
         return [decision.step for decision in plan.decisions if decision.decision == "reuse"]
 
     def fail(self, reason: str) -> None:
@@ -128,7 +146,7 @@ class EngineRun:
         self._refuse_if_stopped(row)
         results = self._inputs(step)
         try:
-            result = self._reuse_or_run(step, row, results, attempt)
+            result = self._with_what_is_left(step, row, results, attempt)
         except StepWaits:
             raise
         except StepStoppedError as error:
@@ -141,6 +159,18 @@ class EngineRun:
             self._failed(row, MlpipeError(f"step '{row.name}': {type(error).__name__}: {error}"), attempt)
             raise
         return self._ahead(step_id, result)
+
+    def _with_what_is_left(
+        self, step: StepSpec, row: StepRow, results: Mapping[str, StepResult], attempt: Attempt
+    ) -> StepResult:
+        """Decide again if the result that was to be taken is gone: another one is found, or it is computed."""
+        for replans in count(1):
+            try:
+                return self._reuse_or_run(step, row, results, attempt)
+            except ResultGoneError:
+                if replans == REPLANS:
+                    raise
+        raise AssertionError
 
     def _reuse_or_run(
         self, step: StepSpec, row: StepRow, results: Mapping[str, StepResult], attempt: Attempt
@@ -283,7 +313,11 @@ class EngineRun:
                 self._results[row.step_id] = self._catalog.get_result(row.result_id)
         waiting = [row.step_id for row in rows.values() if row.status == "not_started"]
         hits = [d for d in self.planner.advance(step_id, self._results, waiting) if d.result is not None]
-        self._write(hits, rows)
+        try:
+            self._write(hits, rows)
+        except ResultGoneError:
+            # Each decides for itself when its turn comes.
+            return []
         return [decision.step for decision in hits]
 
     # --- writing it down
@@ -300,11 +334,13 @@ class EngineRun:
             if decision.result is not None:
                 row.result_id, row.reused_from = decision.result.id, decision.result.run_id
                 row.saved_s = decision.result.duration_s
-                self._results[decision.step] = decision.result
+            else:
+                row.result_id, row.reused_from, row.saved_s = None, None, None
             changed.append((row, decision))
         self._catalog.put_plan(self.row.id, [row for row, _ in changed])
         for _, decision in changed:
             if decision.result is not None:
+                self._results[decision.step] = decision.result
                 # What the step once wrote to its parent run belongs to this run as well, and the copies of its
                 # outputs that a user asked for may have been changed since.
                 self._catalog.add_written(self.row.id, decision.result.parent_written)

@@ -6,11 +6,13 @@ import threading
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.catalog.part import utc_now
 from airflow_mlpipe.catalog.rows import RunRow, StepRow
+from airflow_mlpipe.errors import ResultGoneError
 from airflow_mlpipe.reuse.facts import WorkspaceFacts
 from airflow_mlpipe.reuse.plan import Planner, RunPlan, StepDecision
 from airflow_mlpipe.sdk.git import git_properties
@@ -26,9 +28,13 @@ if TYPE_CHECKING:
     from airflow_mlpipe.model.spec import PipelineSpec
     from airflow_mlpipe.model.step import StepSpec
     from airflow_mlpipe.sdk.compile import CompiledPipeline
+    from airflow_mlpipe.sdk.engine import Engine
     from airflow_mlpipe.sdk.experiment import Experiment
     from airflow_mlpipe.sdk.pipeline import Pipeline
     from airflow_mlpipe.sdk.workspace import Workspace
+
+REPLANS = 5
+"""How often a submit plans, when results that it wants to take are gone each time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +75,41 @@ def submit(experiment: Experiment, pipeline: Pipeline, options: SubmitOptions) -
     compiled = compile_pipeline(pipeline)
     spec = compiled.spec
     parameters = spec.bind(options.parameters)
-    plan = _planner(workspace, compiled, parameters, options).plan()
-    # Before anything is stored: an engine that cannot be loaded must not leave a run behind.
-    engine = None if plan.all_reused else workspace.engine
-    _store(workspace, compiled)
+    for replans in count(1):
+        plan = _planner(workspace, compiled, parameters, options).plan()
+        # Before anything is stored: an engine that cannot be loaded must not leave a run behind.
+        engine = None if plan.all_reused else workspace.engine
+        _store(workspace, compiled)
+        run, steps = _rows(experiment, spec, plan, parameters, options, engine, git.facts(), source)
+        if engine is None:
+            # Before the run: one that is seen as completed has what its steps wrote to it, and to where they were told.
+            _publish_again(workspace, spec, plan)
+            _apply_parent_writes(workspace, run.id, plan)
+        try:
+            workspace.catalog.start_run(run, steps)
+            break
+        except ResultGoneError:
+            # Damage was found, or garbage collected, since the plan: what is gone is computed.
+            if replans == REPLANS:
+                raise
+    if engine is not None:
+        engine.submit(run.id)
+    submitted = PipelineRun(experiment, run.id, _row=run, _steps=steps if engine is None else None)
+    if options.show_output:
+        _announce(submitted, steps)
+    return submitted
+
+
+def _rows(
+    experiment: Experiment,
+    spec: PipelineSpec,
+    plan: RunPlan,
+    parameters: Mapping[str, JsonValue],
+    options: SubmitOptions,
+    engine: Engine | None,
+    git: dict[str, str],
+    source: str,
+) -> tuple[RunRow, list[StepRow]]:
     now = utc_now()
     run = RunRow(
         id=str(uuid.uuid4()),
@@ -88,7 +125,7 @@ def submit(experiment: Experiment, pipeline: Pipeline, options: SubmitOptions) -
         regenerate=options.regenerate,
         continue_on_step_failure=options.continue_on_step_failure,
         tags=options.tags,
-        properties=_properties(options, git.facts()),
+        properties=_properties(options, git),
         user=current_user(),
         source=source,
     )
@@ -96,17 +133,7 @@ def submit(experiment: Experiment, pipeline: Pipeline, options: SubmitOptions) -
         _row(run, position, spec.step_by_id[decision.step].name, decision, ended_at=run.ended_at)
         for position, decision in enumerate(plan.decisions)
     ]
-    if engine is None:
-        # Before the run: a run that is seen as completed has what its steps wrote to it, and to where they were told.
-        _publish_again(workspace, spec, plan)
-        _apply_parent_writes(workspace, run.id, plan)
-    workspace.catalog.start_run(run, steps)
-    if engine is not None:
-        engine.submit(run.id)
-    submitted = PipelineRun(experiment, run.id, _row=run, _steps=steps if engine is None else None)
-    if options.show_output:
-        _announce(submitted, steps)
-    return submitted
+    return run, steps
 
 
 def plan_only(experiment: Experiment, pipeline: Pipeline, options: SubmitOptions) -> PlannedRun:

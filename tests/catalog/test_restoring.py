@@ -100,6 +100,7 @@ def test_every_result_is_read_whatever_its_state(catalog: Catalog, made: Made, m
 @pytest.mark.parametrize("lost", [["results"], ["runs", "steps"], sorted(metadata.tables)])
 def test_lost_tables_are_made_anew_and_the_others_keep_their_rows(url: str, made: Made, lost: list[str]) -> None:
     run, step, _ = made
+    step.result_id = None
     catalog = Catalog.create(url)
     catalog.start_run(run, [step])
     with catalog._database.transaction() as session:

@@ -11,6 +11,7 @@ from airflow_mlpipe.catalog.rows import FINAL_STEP_STATUSES, RunRow, StepRow
 from airflow_mlpipe.catalog.steps import STEPS
 from airflow_mlpipe.errors import NotFoundError
 from airflow_mlpipe.model.digest import digest_json
+from airflow_mlpipe.model.result import StepResult
 
 Started = tuple[RunRow, StepRow]
 
@@ -47,9 +48,13 @@ def test_a_step_that_is_not_there(catalog: Catalog, started: Started) -> None:
 
 
 def test_a_plan_changes_only_steps_that_have_not_started(
-    catalog: Catalog, make_run: Callable[..., RunRow], make_step: Callable[..., StepRow]
+    catalog: Catalog,
+    make_run: Callable[..., RunRow],
+    make_step: Callable[..., StepRow],
+    make_result: Callable[..., StepResult],
 ) -> None:
     run = make_run()
+    catalog.commit_result(make_result(id="res"), "earlier", "a")
     steps = [make_step(run, name, position) for position, name in enumerate(["hit", "miss", "running", "failed"])]
     catalog.start_run(run, steps)
     catalog.update_step(run.id, "running", status="running", try_number=1)
