@@ -19,7 +19,7 @@ def rebuild(datastores: list[str]) -> int:
 
     done = rebuild_catalog(here(), pairs(datastores, "datastore"))
     if done.aside is not None:
-        OUT.say(f"the database could not be used; it is kept as {done.aside}")
+        OUT.say(f"the database could not be used; it is kept beside the new one as {done.aside.name}")
     if done.datastores:
         OUT.say(f"registered datastores: {', '.join(done.datastores)}")
     OUT.say(
