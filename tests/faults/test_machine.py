@@ -23,6 +23,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from airflow_mlpipe.sdk.housekeeping import rebuild_catalog
+from airflow_mlpipe.sdk.workspace import Workspace
+
 VALUES = ("one\n", "uno\n", "due\n", "")
 SCRIPTS = ("", "# a comment\n", 'echo more >> "$1/all.txt"\n')
 FULL_EXAMPLES, EXAMPLES, STEPS = 60, 6, 12
@@ -119,6 +122,12 @@ class Machine(RuleBasedStateMachine):
     def forget(self) -> None:
         """The stat index is a cache."""
         (self.site.dir / "index.db").unlink(missing_ok=True)
+
+    @rule()
+    def rebuild(self) -> None:
+        """On an intact catalog, whatever has happened, it finds nothing to put back."""
+        done = rebuild_catalog(Workspace.from_config(self.site.dir / "config.json"))
+        assert (done.results, done.runs, done.aside) == (0, 0, None)
 
     def expect(self, decision: str | None, result_id: str | None) -> None:
         known = self.good.get(self.state, [])
