@@ -33,8 +33,8 @@ def site(tmp_path: Path) -> Iterator[FaultSite]:
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
-    made = Driver(tmp_path_factory.mktemp("driver"))
+def driver() -> Iterator[Driver]:
+    made = Driver()
     yield made
     made.close()
 
