@@ -73,7 +73,11 @@ def _serve() -> None:
 
     import fault_site
 
+    from airflow_mlpipe.model.result import TreeManifest
+
     assert ctypes, fault_site
+    # Pydantic looks for its plugins, in the files of every distribution, when it builds its first model.
+    TreeManifest()
     for line in sys.stdin:
         request = json.loads(line)
         # A socket, for the calls of a pipe or a file are among those that are disturbed.
