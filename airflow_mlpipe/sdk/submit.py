@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import uuid
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.catalog.part import utc_now
 from airflow_mlpipe.catalog.rows import RunRow, StepRow
+from airflow_mlpipe.errors import ConfigError
 from airflow_mlpipe.reuse.facts import WorkspaceFacts
 from airflow_mlpipe.reuse.plan import Planner, RunPlan, StepDecision
 from airflow_mlpipe.sdk.git import git_properties
@@ -58,12 +60,14 @@ def submit(experiment: Experiment, pipeline: Pipeline, options: SubmitOptions) -
     """Run a pipeline and return its run, which may have ended already: then everything was reused.
 
     Raises:
-        UsageError: if the pipeline, a step or a parameter is not right; nothing is stored then.
+        UsageError: if the pipeline, a step or a parameter is not right, or the workspace may only be read; nothing is
+            stored then.
         MissingDataError: if data that a step reads does not exist.
     """
     from airflow_mlpipe.sdk.compile import compile_pipeline
 
     workspace = experiment.workspace
+    _check_writable(workspace)
     source = options.source or pipeline.source_file or ""
     git = _GitReader(Path(source).parent if source else Path.cwd())
     compiled = compile_pipeline(pipeline)
@@ -189,6 +193,14 @@ def _planner(
     environments = StepEnvironments(workspace.dir, workspace.default_store, workspace.index, compiled.snapshots)
     facts = facts_of(workspace, environments, compiled.code_files, dry=dry)
     return Planner(compiled.spec, parameters, facts, regenerate=options.regenerate)
+
+
+def _check_writable(workspace: Workspace) -> None:
+    if not os.access(workspace.dir, os.W_OK):
+        raise ConfigError(
+            f"workspace '{workspace.name}' cannot be written: '{workspace.dir}' is read-only; mount it writable or "
+            "check its permissions ('mlpipe plan' needs neither)"
+        )
 
 
 def _store(workspace: Workspace, compiled: CompiledPipeline) -> None:
