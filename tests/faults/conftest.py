@@ -20,12 +20,6 @@ def full() -> bool:
 
 
 @pytest.fixture
-def only_full() -> None:
-    if not FULL:
-        pytest.skip("takes minutes; MLPIPE_FAULTS=full runs it")
-
-
-@pytest.fixture
 def site(tmp_path: Path) -> Iterator[FaultSite]:
     made = FaultSite.make(tmp_path / "site")
     yield made
