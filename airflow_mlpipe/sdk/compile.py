@@ -168,6 +168,7 @@ def _step(draft: Draft, step: PipelineStep, places: Places, code: _Code) -> Step
         retries=step.retries,
         retry_delay_s=step.retry_delay_s,
         timeout_s=step.timeout_s,
+        max_result_age_s=step.max_result_age_s,
     )
 
 
