@@ -105,6 +105,8 @@ def _compile(pipeline: Pipeline) -> CompiledPipeline:
         parameters=parameters,
         schedule=pipeline.schedule,
     )
+    # Text that cannot be written down is refused before the spec is planned; the spec keeps its digest for a submit.
+    _ = spec.digest
     return CompiledPipeline(spec, code.snapshots)
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.catalog.part import utc_now
 from airflow_mlpipe.catalog.rows import RunRow, StepRow
-from airflow_mlpipe.errors import ConfigError
+from airflow_mlpipe.errors import ConfigError, NotFoundError
 from airflow_mlpipe.reuse.facts import WorkspaceFacts
 from airflow_mlpipe.reuse.plan import Planner, RunPlan, StepDecision
 from airflow_mlpipe.sdk.git import git_properties
@@ -104,13 +107,27 @@ def submit(experiment: Experiment, pipeline: Pipeline, options: SubmitOptions) -
         # Before the run: a run that is seen as completed has what its steps wrote to it, and to where they were told.
         _publish_again(workspace, spec, plan)
         _apply_parent_writes(workspace, run.id, plan)
-    workspace.catalog.start_run(run, steps)
-    if engine is not None:
-        engine.submit(run.id)
-    submitted = PipelineRun(experiment, run.id, _row=run, _steps=steps if engine is None else None)
-    if options.show_output:
-        _announce(submitted, steps)
+    with _cancelled_by_interrupt(experiment, run.id):
+        workspace.catalog.start_run(run, steps)
+        if engine is not None:
+            engine.submit(run.id)
+        submitted = PipelineRun(experiment, run.id, _row=run, _steps=steps if engine is None else None)
+        if options.show_output:
+            _announce(submitted, steps)
     return submitted
+
+
+@contextmanager
+def _cancelled_by_interrupt(experiment: Experiment, run_id: str) -> Iterator[None]:
+    """Cancel the run if Ctrl-C cuts the body short: whoever submits it never gets it, and nobody would follow it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        # It may not have been stored yet.
+        with suppress(NotFoundError):
+            PipelineRun(experiment, run_id).cancel()
+            print(f"cancelling run {run_id}: interrupted while it was submitted", file=sys.stderr)
+        raise
 
 
 def plan_only(experiment: Experiment, pipeline: Pipeline, options: SubmitOptions) -> PlannedRun:
