@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -115,13 +116,21 @@ class SqliteDialect:
             raise self.translated(error) from error
 
     def connect(self) -> Connection:
-        """Open a connection to the file, which must exist."""
-        connection = self._open("rw")
+        """Open a connection to the file, which must exist; only for reading where its folder may not be written."""
+        connection = self._open(self._mode())
         # NORMAL: a commit is in the operating system's hands when it returns, so it survives the death of any
         # process. A power cut may take the last ones, never the file's consistency, and a lost result is only
         # computed again. FULL would cost one fsync for each commit.
         connection.execute("PRAGMA synchronous=NORMAL")
         return cast(Connection, connection)
+
+    def _mode(self) -> str:
+        if os.access(self.path.parent, os.W_OK) or not self.path.exists():
+            return "rw"
+        # In WAL mode a reader writes as well, beside the file. Where it may not, SQLite has to be told that nobody
+        # writes; it then passes over the -wal file, which only a writer that lives, or was killed, leaves.
+        wal = self.path.with_name(f"{self.path.name}-wal")
+        return "ro" if wal.exists() and wal.stat().st_size else "ro&immutable=1"
 
     def _open(self, mode: str) -> sqlite3.Connection:
         return sqlite3.connect(

@@ -36,8 +36,8 @@ class Output:
         _write(text, sys.stderr if self.json else sys.stdout)
 
     def warn(self, text: str) -> None:
-        """Print text for people that is not part of the answer."""
-        _write(text, sys.stderr)
+        """Print text for people that is not part of the answer. It may quote anything: see :func:`visible`."""
+        _write(visible(text), sys.stderr)
 
     def answer(self, value: Any) -> None:
         """Print the JSON answer, if one is asked for. The first answer stands."""
@@ -50,6 +50,11 @@ class Output:
         """Keep what the user's own code prints out of the JSON answer."""
         with contextlib.redirect_stdout(sys.stderr) if self.json else contextlib.nullcontext():
             yield
+
+
+def visible(text: str) -> str:
+    """Return `text` with its control characters written out, line breaks aside: they would command the terminal."""
+    return "".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in text)
 
 
 def _write(text: str, stream: TextIO) -> None:

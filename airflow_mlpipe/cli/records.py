@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.cli import views
-from airflow_mlpipe.cli.output import OUT
+from airflow_mlpipe.cli.output import OUT, visible
 from airflow_mlpipe.cli.tables import one_line
 from airflow_mlpipe.errors import ParameterError
 
@@ -59,7 +59,7 @@ def show(text: str) -> int:
     if code := views.code_line(run.properties):
         OUT.say(code)
     if run.error:
-        OUT.say(f"error: {run.error}")
+        OUT.say(f"error: {visible(run.error)}")
     OUT.say(views.step_table(steps))
     for step in run.get_steps():
         metrics, outputs = step.get_metrics(), step.get_outputs()

@@ -55,16 +55,7 @@ def run(request: Request) -> int:
     """Run a pipeline and follow it to its end."""
     from airflow_mlpipe.sdk.wait import failure_of, summary_line
 
-    with no_garbage():
-        experiment, pipeline, options = _prepared(request)
-        with OUT.user_code():
-            submitted = experiment.submit(pipeline, show_output=False, **options)
-    # A run that has ended already is told by its table alone.
-    open_at_first = submitted.record.ended_at is None
-    live = is_terminal() and open_at_first
-    OUT.say(views.heading(submitted))
-    if open_at_first:
-        _follow(submitted, live=live)
+    submitted, live = _followed(request)
     steps = submitted.step_rows()
     if not live:
         OUT.say(views.step_table(steps))
@@ -109,12 +100,29 @@ def _prepared(request: Request) -> tuple[Experiment, Pipeline, dict[str, Any]]:
     return experiment, pipeline, options
 
 
-def _follow(submitted: PipelineRun, *, live: bool) -> None:
-    """Show what happens until the run has ended. Ctrl-C cancels it; a second one leaves it to end by itself."""
+def _followed(request: Request) -> tuple[PipelineRun, bool]:
+    """Submit, and show what happens until the run has ended. Ctrl-C cancels it; a second one leaves it to itself.
+
+    Returns:
+        the run, and whether its steps were shown in a table that is redrawn.
+    """
+    submitted: PipelineRun | None = None
     told: dict[str, tuple[str, str]] = {}
+    live = False
     try:
-        _show_changes(submitted, told, live=live)
+        with no_garbage():
+            experiment, pipeline, options = _prepared(request)
+            with OUT.user_code():
+                submitted = experiment.submit(pipeline, show_output=False, **options)
+        # A run that has ended already is told by its table alone.
+        open_at_first = submitted.record.ended_at is None
+        live = is_terminal() and open_at_first
+        OUT.say(views.heading(submitted))
+        if open_at_first:
+            _show_changes(submitted, told, live=live)
     except KeyboardInterrupt:
+        if submitted is None:
+            raise
         submitted.cancel()
         OUT.warn(f"cancelling run {submitted.id} ... (Ctrl-C again to leave it to itself)")
         try:
@@ -122,6 +130,7 @@ def _follow(submitted: PipelineRun, *, live: bool) -> None:
         except KeyboardInterrupt:
             OUT.warn(f"run {submitted.id} ends by itself; 'mlpipe show {submitted.id}' tells how")
             raise
+    return submitted, live
 
 
 def _show_changes(submitted: PipelineRun, told: dict[str, tuple[str, str]], *, live: bool) -> None:

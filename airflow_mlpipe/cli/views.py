@@ -46,8 +46,9 @@ def run_view(row: RunRow) -> dict[str, Any]:
 
 
 def step_view(row: StepRow) -> dict[str, Any]:
-    """Return one step of a run."""
+    """Return one step of a run; ``id`` tells steps of one name apart and is what other commands take."""
     return {
+        "id": row.step_id,
         "name": row.name,
         "status": "not_run" if row.status == "not_started" else row.status,
         "reused_from": row.reused_from,

@@ -18,12 +18,12 @@ from airflow_mlpipe.execution.processes import (
     adopting_orphans,
     carries,
     children,
-    dying_with_parent,
     end_tree,
     mark_of,
     reap,
     watched,
 )
+from airflow_mlpipe.execution.start import refusals, start
 from airflow_mlpipe.execution.tail import Tail
 
 STOP_CHECK_S = 0.25
@@ -86,18 +86,20 @@ def launch(
         now: the clock of the answer, aware UTC.
 
     Raises:
-        PipelineError: if the command does not exist or may not be executed.
+        PipelineError: if the command does not exist, may not be executed or is too long.
+        StorageError: if the system refuses to start it for another reason.
         BaseException: whatever interrupts the wait (a signal handler, `stop`, `on_line`), after the step was ended.
     """
     _check_command(job)
     mark = mark_of(job.context_file)
     with ExitStack() as stack:
-        stack.enter_context(adopting_orphans())
-        stack.enter_context(watched(mark))
-        follower = stack.enter_context(_following(job, on_line))
-        before = children()
-        started_at = now()
-        process = _start(job)
+        with refusals(job):
+            stack.enter_context(adopting_orphans())
+            stack.enter_context(watched(mark))
+            follower = stack.enter_context(_following(job, on_line))
+            before = children()
+            started_at = now()
+            process = start(job)
         try:
             stopped, timed_out = _wait(process, stop, job.step.timeout_s, follower)
             if stopped is not None or timed_out:
@@ -129,20 +131,6 @@ def _check_command(job: StepJob) -> None:
         raise PipelineError(
             f"step '{job.step.name}': command '{command}' is neither an executable file of the snapshot "
             f"nor on its PATH ({search})"
-        )
-
-
-def _start(job: StepJob) -> subprocess.Popen[bytes]:
-    argv, before_exec = dying_with_parent(job.argv)
-    with job.stdout.open("ab") as stdout, job.stderr.open("ab") as stderr:
-        return subprocess.Popen(
-            argv,
-            cwd=job.cwd,
-            env=job.env,
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            preexec_fn=before_exec,
         )
 
 

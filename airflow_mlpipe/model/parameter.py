@@ -107,3 +107,9 @@ def _as_text(value: object) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, (int, float)) else None
+
+
+def is_unicode(text: str) -> bool:
+    """Whether `text` can be written down: lone surrogates, which stand for bytes that are not UTF-8, cannot."""
+    # Nearly all text is, and asking so costs next to nothing.
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)

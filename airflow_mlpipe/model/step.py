@@ -50,6 +50,7 @@ class StepSpec(Frozen):
         retries: how often Airflow tries again after a failure.
         retry_delay_s: seconds between tries.
         timeout_s: seconds after which a try is ended, or None.
+        max_result_age_s: seconds after its end from which on a result does not stand in for running, or None.
     """
 
     id: str
@@ -71,3 +72,4 @@ class StepSpec(Frozen):
     retries: int = 0
     retry_delay_s: float = 5.0
     timeout_s: float | None = None
+    max_result_age_s: float | None = None

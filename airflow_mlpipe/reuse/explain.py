@@ -53,6 +53,15 @@ def duration_text(value_s: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def age_text(value_s: float) -> str:
+    """Return an age in seconds as people say it: as :func:`duration_text`, and ``1 day``, ``3 days 4 h``."""
+    hours = int(value_s // 3600)
+    if hours < 24:
+        return duration_text(value_s)
+    days = f"{hours // 24} day{'' if hours < 48 else 's'}"
+    return f"{days} {hours % 24} h" if hours % 24 else days
+
+
 def changed_files(new: JsonValue, old: JsonValue, trees: Trees, *, count: bool = True) -> str:
     """Name the files that differ between two trees, or return '' if one of them is not kept.
 

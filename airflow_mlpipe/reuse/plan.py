@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, Protocol
 
+from airflow_mlpipe.catalog.part import utc_now
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec, StepOutputRef
 from airflow_mlpipe.model.digest import Digest, JsonValue
 from airflow_mlpipe.model.graph import consumers, producers
 from airflow_mlpipe.model.result import ObservedInput, OutputRecord, StepResult, TreeManifest
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.model.step import StepSpec
-from airflow_mlpipe.reuse.explain import changed_files, differences, duration_text, nearest
+from airflow_mlpipe.reuse.explain import age_text, changed_files, differences, duration_text, nearest
 from airflow_mlpipe.reuse.fingerprint import Identity, derived, identify
 
 NEAREST = 8
@@ -114,6 +116,7 @@ class Planner:
         *,
         regenerate: bool = False,
         derivations: Mapping[str, Digest] | None = None,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         """Prepare to plan.
 
@@ -123,11 +126,13 @@ class Planner:
             facts: what is true of the world.
             regenerate: v1's ``regenerate_outputs``: nothing is reused.
             derivations: by step id, what an earlier plan of the same run found; spares deriving them again.
+            now: the clock that ages of results are taken by, aware UTC.
         """
         self._spec = spec
         self._parameters = parameters
         self._facts = facts
         self._regenerate = regenerate
+        self._now = now
         self._identities: dict[str, Identity] = {}
         self._derivations: dict[str, Digest] = dict(derivations or {})
         self._leaves: dict[DatastorePath | str, Digest] = {}
@@ -210,7 +215,7 @@ class Planner:
             return run("regenerate_outputs is on")
         if not step.allow_reuse:
             return run("allow_reuse is off")
-        result, refusal = self._hit(key, derivation)
+        result, refusal = self._hit(step, key, derivation)
         if result is not None:
             reason = f"reused from {result.run_id}, saved {duration_text(result.duration_s)}"
             return StepDecision(step.id, "reuse", reason, (), key, derivation, components, result)
@@ -218,23 +223,26 @@ class Planner:
             return run(refusal)
         return run(*self._difference(step, components))
 
-    def _hit(self, key: Digest, derivation: Digest) -> tuple[StepResult | None, str | None]:
+    def _hit(self, step: StepSpec, key: Digest, derivation: Digest) -> tuple[StepResult | None, str | None]:
         """Return the newest result of `key` that can be taken, or else why the ones there are cannot."""
         refusal: str | None = None
         prefetched = [result for result in self._prefetched.get(derivation, ()) if result.fingerprint == key]
         for result in prefetched:
-            refusal = self._refusal(result)
+            refusal = self._refusal(step, result)
             if refusal is None:
                 return result, None
         # Only now: a hit among the prefetched ones, the usual case, costs no query of its own.
         for result in self._facts.by_fingerprint(key):
-            problem = self._refusal(result)
+            problem = self._refusal(step, result)
             if problem is None:
                 return result, None
             refusal = refusal or problem
         return None, refusal
 
-    def _refusal(self, result: StepResult) -> str | None:
+    def _refusal(self, step: StepSpec, result: StepResult) -> str | None:
+        too_old = self._too_old(step, result)
+        if too_old is not None:
+            return too_old
         for output in result.outputs:
             problem = self._facts.problem(output)
             if problem is not None:
@@ -245,6 +253,17 @@ class Planner:
             if digest != seen.digest:
                 return f"{seen.kind} {seen.name}{self._change(seen, version, digest)}, read inside the step"
         return None
+
+    def _too_old(self, step: StepSpec, result: StepResult) -> str | None:
+        # Without a limit the clock is not asked. A result from the future, of a clock that is wrong, is not old.
+        if step.max_result_age_s is None:
+            return None
+        age_s = (self._now() - result.ended_at).total_seconds()
+        if age_s <= step.max_result_age_s:
+            return None
+        age, allowed = age_text(age_s), age_text(step.max_result_age_s)
+        over = "more than " if age == allowed else ""
+        return f"result of {result.run_id} is {over}{age} old, at most {allowed} is allowed"
 
     def _change(self, seen: ObservedInput, version: str, digest: Digest | None) -> str:
         if version == UNRESOLVED:

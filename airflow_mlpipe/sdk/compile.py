@@ -105,6 +105,8 @@ def _compile(pipeline: Pipeline) -> CompiledPipeline:
         parameters=parameters,
         schedule=pipeline.schedule,
     )
+    # Text that cannot be written down is refused before the spec is planned; the spec keeps its digest for a submit.
+    _ = spec.digest
     return CompiledPipeline(spec, code.snapshots)
 
 
@@ -168,6 +170,7 @@ def _step(draft: Draft, step: PipelineStep, places: Places, code: _Code) -> Step
         retries=step.retries,
         retry_delay_s=step.retry_delay_s,
         timeout_s=step.timeout_s,
+        max_result_age_s=step.max_result_age_s,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow_mlpipe.errors import PipelineError
 from airflow_mlpipe.model.data import DatastorePath
+from airflow_mlpipe.model.parameter import is_unicode
 from airflow_mlpipe.model.step import Argument
 from airflow_mlpipe.sdk.binding import Binding, Consumed, Produced
 from airflow_mlpipe.sdk.data import PipelineOutputFileDataset
@@ -133,6 +134,8 @@ def _word(step: PipelineStep, position: int, value: Any, ports: Ports) -> Argume
         )
     if "\0" in text:
         raise PipelineError(f"step '{step.name}': argument {position} holds a NUL character; remove it")
+    if not is_unicode(text):
+        raise PipelineError(f"step '{step.name}': argument {position} is {text!r}, which is not valid Unicode")
     return Argument(value=text)
 
 

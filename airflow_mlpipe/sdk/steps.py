@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Literal
 
 from airflow_mlpipe.errors import ParameterError, PipelineError
@@ -37,6 +38,7 @@ class PipelineStep:
         allow_reuse: whether an earlier result may stand in for running.
         version: a salt that makes old results invalid when it changes.
         hash_paths: files that decide about reuse; empty for all.
+        max_result_age_s: age in seconds from which on a result is not reused, or None.
     """
 
     kind: Literal["python", "command"] = "python"
@@ -63,6 +65,7 @@ class PipelineStep:
         retries: int = 0,
         retry_delay_s: float = 5.0,
         timeout_s: float | None = None,
+        max_result_age: timedelta | float | None = None,
     ) -> None:
         """Keep what subclasses were given. They describe the arguments."""
         if not isinstance(name, str) or not name.strip():
@@ -80,6 +83,7 @@ class PipelineStep:
         self.version = None if version is None else str(version)
         self.hash_paths = tuple(os.fspath(path) for path in _listed(name, "hash_paths", hash_paths))
         self.retries, self.retry_delay_s, self.timeout_s = _limits(name, retries, retry_delay_s, timeout_s)
+        self.max_result_age_s = _age(name, max_result_age)
         self._after: dict[PipelineStep, None] = {}
         self._check_configuration()
         self._announce()
@@ -175,6 +179,7 @@ class PythonScriptStep(PipelineStep):
         retries: int = 0,
         retry_delay_s: float = 5.0,
         timeout_s: float | None = None,
+        max_result_age: timedelta | float | None = None,
     ) -> None:
         """Describe a step.
 
@@ -199,6 +204,8 @@ class PythonScriptStep(PipelineStep):
             retries: how often the step is tried again after a failure.
             retry_delay_s: seconds between tries.
             timeout_s: seconds after which a try is ended, or None.
+            max_result_age: how long after it was computed a result may stand in for running, as a timedelta or in
+                seconds; by default for ever. It is no part of the key: other steps may take results that are older.
 
         Raises:
             UsageError: if an argument is not allowed.
@@ -225,6 +232,7 @@ class PythonScriptStep(PipelineStep):
             retries=retries,
             retry_delay_s=retry_delay_s,
             timeout_s=timeout_s,
+            max_result_age=max_result_age,
         )
 
 
@@ -251,6 +259,7 @@ class CommandStep(PipelineStep):
         retries: int = 0,
         retry_delay_s: float = 5.0,
         timeout_s: float | None = None,
+        max_result_age: timedelta | float | None = None,
     ) -> None:
         """Describe a step.
 
@@ -272,6 +281,7 @@ class CommandStep(PipelineStep):
             retries: as for :class:`PythonScriptStep`.
             retry_delay_s: as for :class:`PythonScriptStep`.
             timeout_s: as for :class:`PythonScriptStep`.
+            max_result_age: as for :class:`PythonScriptStep`.
 
         Raises:
             UsageError: if an argument is not allowed.
@@ -301,6 +311,7 @@ class CommandStep(PipelineStep):
             retries=retries,
             retry_delay_s=retry_delay_s,
             timeout_s=timeout_s,
+            max_result_age=max_result_age,
         )
 
 
@@ -366,3 +377,15 @@ def _limits(step: str, retries: object, delay: object, timeout: object) -> tuple
     if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not 0 < timeout < float("inf"):
         raise ParameterError(f"step '{step}': timeout_s={timeout!r} is not allowed; give seconds above 0, or None")
     return retries, float(delay), float(timeout)
+
+
+def _age(step: str, given: object) -> float | None:
+    if given is None:
+        return None
+    age_s = given.total_seconds() if isinstance(given, timedelta) else given
+    if not isinstance(age_s, (int, float)) or isinstance(age_s, bool) or not 0 < age_s < float("inf"):
+        raise ParameterError(
+            f"step '{step}': max_result_age={given!r} is not allowed; give a timedelta or seconds above 0, or None; "
+            "allow_reuse=False reuses nothing"
+        )
+    return float(age_s)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.catalog.part import utc_now
 from airflow_mlpipe.catalog.rows import RunRow, StepRow
-from airflow_mlpipe.errors import ResultGoneError
+from airflow_mlpipe.errors import ConfigError, NotFoundError, ResultGoneError
 from airflow_mlpipe.reuse.facts import WorkspaceFacts
 from airflow_mlpipe.reuse.plan import Planner, RunPlan, StepDecision
 from airflow_mlpipe.sdk.git import git_properties
@@ -64,18 +67,21 @@ def submit(experiment: Experiment, pipeline: Pipeline, options: SubmitOptions) -
     """Run a pipeline and return its run, which may have ended already: then everything was reused.
 
     Raises:
-        UsageError: if the pipeline, a step or a parameter is not right; nothing is stored then.
+        UsageError: if the pipeline, a step or a parameter is not right, or the workspace may only be read; nothing is
+            stored then.
         MissingDataError: if data that a step reads does not exist.
     """
     from airflow_mlpipe.sdk.compile import compile_pipeline
 
     workspace = experiment.workspace
+    _check_writable(workspace)
     source = options.source or pipeline.source_file or ""
     git = _GitReader(Path(source).parent if source else Path.cwd())
     compiled = compile_pipeline(pipeline)
     spec = compiled.spec
     parameters = spec.bind(options.parameters)
-    for replans in count(1):
+    replans = 0
+    while True:
         plan = _planner(workspace, compiled, parameters, options).plan()
         # Before anything is stored: an engine that cannot be loaded must not leave a run behind.
         engine = None if plan.all_reused else workspace.engine
@@ -85,19 +91,21 @@ def submit(experiment: Experiment, pipeline: Pipeline, options: SubmitOptions) -
             # Before the run: one that is seen as completed has what its steps wrote to it, and to where they were told.
             _publish_again(workspace, spec, plan)
             _apply_parent_writes(workspace, run.id, plan)
-        try:
-            workspace.catalog.start_run(run, steps)
-            break
-        except ResultGoneError:
-            # Damage was found, or garbage collected, since the plan: what is gone is computed.
-            if replans == REPLANS:
-                raise
-    if engine is not None:
-        engine.submit(run.id)
-    submitted = PipelineRun(experiment, run.id, _row=run, _steps=steps if engine is None else None)
-    if options.show_output:
-        _announce(submitted, steps)
-    return submitted
+        with _cancelled_by_interrupt(experiment, run.id):
+            try:
+                workspace.catalog.start_run(run, steps)
+            except ResultGoneError:
+                # Damage was found, or garbage collected, since the plan: what is gone is computed.
+                replans += 1
+                if replans == REPLANS:
+                    raise
+                continue
+            if engine is not None:
+                engine.submit(run.id)
+            submitted = PipelineRun(experiment, run.id, _row=run, _steps=steps if engine is None else None)
+            if options.show_output:
+                _announce(submitted, steps)
+        return submitted
 
 
 def _rows(
@@ -134,6 +142,19 @@ def _rows(
         for position, decision in enumerate(plan.decisions)
     ]
     return run, steps
+
+
+@contextmanager
+def _cancelled_by_interrupt(experiment: Experiment, run_id: str) -> Iterator[None]:
+    """Cancel the run if Ctrl-C cuts the body short: whoever submits it never gets it, and nobody would follow it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        # It may not have been stored yet.
+        with suppress(NotFoundError):
+            PipelineRun(experiment, run_id).cancel()
+            print(f"cancelling run {run_id}: interrupted while it was submitted", file=sys.stderr)
+        raise
 
 
 def plan_only(experiment: Experiment, pipeline: Pipeline, options: SubmitOptions) -> PlannedRun:
@@ -216,6 +237,14 @@ def _planner(
     environments = StepEnvironments(workspace.dir, workspace.default_store, workspace.index, compiled.snapshots)
     facts = facts_of(workspace, environments, compiled.code_files, dry=dry)
     return Planner(compiled.spec, parameters, facts, regenerate=options.regenerate)
+
+
+def _check_writable(workspace: Workspace) -> None:
+    if not os.access(workspace.dir, os.W_OK):
+        raise ConfigError(
+            f"workspace '{workspace.name}' cannot be written: '{workspace.dir}' is read-only; mount it writable or "
+            "check its permissions ('mlpipe plan' needs neither)"
+        )
 
 
 def _store(workspace: Workspace, compiled: CompiledPipeline) -> None:

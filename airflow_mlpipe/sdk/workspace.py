@@ -22,7 +22,7 @@ from airflow_mlpipe.sdk.workspace_config import (
     read_config,
     write_config,
 )
-from airflow_mlpipe.sdk.workspace_folder import catalog_url, make_workspace, open_or_make
+from airflow_mlpipe.sdk.workspace_folder import catalog_url, make_workspace, open_or_make, store_url
 
 if TYPE_CHECKING:
     from airflow_mlpipe.catalog.catalog import Catalog
@@ -259,7 +259,7 @@ class Workspace:
             from airflow_mlpipe.storage.datastore import open_store
 
             row = self.catalog.get_datastore(name)
-            self._stores[name] = open_store(row.name, row.url, row.options)
+            self._stores[name] = open_store(row.name, store_url(row.url, self.dir, self._config), row.options)
         return self._stores[name]
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import sys
 import uuid
 from dataclasses import replace
@@ -24,6 +25,12 @@ BORN_WITH = (DEFAULT_DATASTORE, "workspacefilestore")
 def catalog_url(folder: Path, config: WorkspaceConfig) -> str:
     """Return the URL of a workspace's catalog."""
     return config.catalog_conn or f"sqlite:///{folder / 'catalog.db'}"
+
+
+def store_url(url: str, folder: Path, config: WorkspaceConfig) -> str:
+    """Return where the datastore registered with `url` is now, if the workspace was moved to `folder` since."""
+    old = f"{Path(config.folder or folder).as_uri()}/"
+    return f"{folder.as_uri()}/{url.removeprefix(old)}" if url.startswith(old) else url
 
 
 def make_workspace(folder: Path, config: WorkspaceConfig) -> WorkspaceConfig:
@@ -86,15 +93,16 @@ def open_or_make(path: Path, config: WorkspaceConfig) -> tuple[Path, WorkspaceCo
 
 def _moved(folder: Path, config: WorkspaceConfig) -> WorkspaceConfig:
     """Return `config`; if the folder was moved since its datastores were registered, point them to where it is now."""
-    if config.folder == str(folder) or not config.folder:
+    # One that may only be read stays as it is: store_url tells where its datastores are.
+    if config.folder == str(folder) or not config.folder or not os.access(folder, os.W_OK):
         return config
     from airflow_mlpipe.catalog.catalog import Catalog
 
-    old = f"{Path(config.folder).as_uri()}/"
     catalog = Catalog.open(catalog_url(folder, config))
     for row in catalog.list_datastores():
-        if row.url.startswith(old):
-            row.url = f"{folder.as_uri()}/{row.url.removeprefix(old)}"
+        url = store_url(row.url, folder, config)
+        if url != row.url:
+            row.url = url
             catalog.put_datastore(row)
     catalog.close()
     config = replace(config, folder=str(folder))

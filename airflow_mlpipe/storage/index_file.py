@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
@@ -14,9 +15,20 @@ SCHEMA = 1
 _BUSY_TIMEOUT_S = 10.0
 
 
+def may_be_written(path: Path) -> bool:
+    """Whether an index at `path` can be kept: not in a folder that this process may only read."""
+    return os.access(path.parent, os.W_OK) or not path.parent.exists()
+
+
 def open_index(path: Path) -> sqlite3.Connection | None:
-    """Return a connection to a sound index at `path`, made or rebuilt if need be, or None if it cannot be had."""
+    """Return a connection to a sound index at `path`, made or rebuilt if need be, or None if it cannot be had.
+
+    Where it may not be written, the connection is for reading what is there.
+    """
     try:
+        if not may_be_written(path):
+            # A sound row is true whatever became of others, so it does not matter that the -wal file is passed over.
+            return _open_sound(path, "?mode=ro&immutable=1") if path.exists() else None
         if path.exists():
             connection = _open_sound(path)
             if connection is not None:
@@ -28,14 +40,15 @@ def open_index(path: Path) -> sqlite3.Connection | None:
         return None
 
 
-def _open_sound(path: Path) -> sqlite3.Connection | None:
+def _open_sound(path: Path, mode: str = "") -> sqlite3.Connection | None:
     """Return a connection if the file holds our schema; None if it is damaged or of another version.
 
     Raises:
         sqlite3.OperationalError: if it is only locked or not readable.
     """
     # Threads take turns under the owner's lock.
-    connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    name = f"{path.absolute().as_uri()}{mode}"
+    connection = sqlite3.connect(name, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
         if connection.execute("PRAGMA user_version").fetchone() == (SCHEMA,):
             connection.execute("SELECT value, seal FROM rows WHERE kind = '' AND key = x'' AND stored_at = 0")

@@ -1,7 +1,8 @@
 """What was known of a file tree when it was last read, so that an unchanged one costs a walk and no bytes.
 
 A cache in one SQLite file. It may be deleted at any time; a damaged one is rebuilt; failing to write it is never
-an error. Every row carries a checksum, so that a flipped bit is a miss and not a wrong digest.
+an error: on a read-only file system it is read, and what is new is kept in memory. Every row carries a checksum,
+so that a flipped bit is a miss and not a wrong digest.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from airflow_mlpipe.model.digest import Digest, JsonValue
-from airflow_mlpipe.storage.index_file import open_index
+from airflow_mlpipe.storage.index_file import may_be_written, open_index
 
 _log = logging.getLogger(__name__)
 
@@ -172,7 +173,8 @@ class _Rows:
         with self._lock:
             self._own_process()
             connection = self._connected() if self._pending else None
-            if connection is None:
+            if connection is None or not may_be_written(self._path):
+                # What is pending still serves this process.
                 return
             now_s = int(self._now())
             rows = [(kind, key, value, _seal(kind, key, value), now_s) for (kind, key), value in self._pending.items()]

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import multiprocessing
 import sqlite3
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy
@@ -74,7 +76,7 @@ def migrate_to(url: str, revision: str) -> None:
     """Make the catalog that a release with this newest revision made."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    engine = sqlalchemy.create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    engine = engine_of(url)
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
@@ -104,6 +106,126 @@ def test_a_catalog_of_an_earlier_release_keeps_what_it_holds_and_gets_what_is_ne
     database = Database(url)
     assert database.row(f"SELECT version_num FROM {VERSION_TABLE}") == (REVISIONS[-1],)
     database.close()
+
+
+NOON = "2026-01-01T12:00:00.000000+00:00"
+REGISTERED: dict[str, dict[str, object]] = {
+    "datastores": {"name": "d", "url": "file:///d", "options": "{}", "is_default": 1},
+    "datasets": {
+        "id": "i", "name": "n", "version": 1, "spec": '{"kind": "file", "sources": []}', "digest": "b3:1",
+        "description": "", "tags": "{}", "created_at": NOON,
+    },
+    "computes": {"name": "cpu", "spec": '{"name": "cpu", "max_nodes": 2}', "created_at": NOON},
+    "environments": {"seq": 1, "name": "e", "version": "1", "spec": '{"name": "e"}', "created_at": NOON},
+    "models": {
+        "id": "m:1", "name": "m", "version": 1, "path": "models/m/1", "digest": "b3:2", "size_bytes": 1 << 40,
+        "description": "", "tags": "{}", "properties": "{}", "created_at": NOON,
+    },
+}  # fmt: skip
+"""What the releases' workspaces have none of, in the columns of the first release."""
+
+GOLDEN = sorted((Path(__file__).parents[1] / "faults" / "golden").glob("*.tar.gz"))
+"""Workspaces that each release wrote."""
+
+
+@pytest.fixture(params=GOLDEN, ids=lambda path: path.name.removesuffix(".tar.gz"))
+def released(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The catalog of a release, with rows of its own in it."""
+    name = "site/.mlpipe/catalog.db"
+    folder = tmp_path / "released"
+    with tarfile.open(request.param) as archive:
+        content = archive.extractfile(name)
+        assert content is not None
+        folder.mkdir()
+        (folder / "catalog.db").write_bytes(content.read())
+    return folder / "catalog.db"
+
+
+def rows_of(connection: sqlalchemy.Connection) -> dict[str, list[str]]:
+    """The rows of every table."""
+    tables = [table for table in sqlalchemy.inspect(connection).get_table_names() if table != VERSION_TABLE]
+    return {
+        table: sorted(str(dict(row._mapping)) for row in connection.execute(sqlalchemy.text(f"SELECT * FROM {table}")))
+        for table in tables
+    }
+
+
+def engine_of(url: str) -> sqlalchemy.Engine:
+    return sqlalchemy.create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+
+
+def settle(released: Path, url: str) -> dict[str, list[str]]:
+    """Put what a release wrote into an empty database, with the schema of that release; return its rows."""
+    theirs = engine_of(f"sqlite:///{released}")
+    with theirs.connect() as source:
+        (revision,) = source.execute(sqlalchemy.text(f"SELECT version_num FROM {VERSION_TABLE}")).one()
+        migrate_to(url, revision)
+        ours = engine_of(url)
+        with ours.begin() as target:
+            for table in sqlalchemy.inspect(source).get_table_names():
+                rows = [dict(row._mapping) for row in source.execute(sqlalchemy.text(f"SELECT * FROM {table}"))]
+                rows = rows or ([REGISTERED[table]] if table in REGISTERED else [])
+                if rows and table != VERSION_TABLE:
+                    names = ", ".join(f":{column}" for column in rows[0])
+                    target.execute(
+                        sqlalchemy.text(f"INSERT INTO {table} ({names.replace(':', '')}) VALUES ({names})"), rows
+                    )
+        with ours.connect() as target:
+            settled = rows_of(target)
+        ours.dispose()
+    theirs.dispose()
+    assert {"runs", "steps", "results", "specs", *REGISTERED} <= {table for table, rows in settled.items() if rows}
+    return settled
+
+
+def test_what_a_release_wrote_is_there_after_the_migration(url: str, released: Path) -> None:
+    before = settle(released, url)
+    catalog = Catalog.open(url)
+    runs = catalog.list_runs(limit=None)
+    assert len(runs) == len(before["runs"])
+    steps = [step for run in runs for step in catalog.steps(run.id)]
+    results = {catalog.get_result(step.result_id).id for step in steps if step.result_id is not None}
+    assert len(results) == len(before["results"])
+    assert all(catalog.get_spec(run.spec_digest) for run in runs)
+    assert (catalog.get_datastore().name, catalog.get_dataset("n").id, catalog.get_model("m").size_bytes) == (
+        "d", "i", 1 << 40,
+    )  # fmt: skip
+    assert ([c.name for c in catalog.list_computes()], [e.name for e in catalog.list_environments()]) == (
+        ["cpu"],
+        ["e"],
+    )
+    catalog.close()
+    engine = engine_of(url)
+    with engine.connect() as connection:
+        after = rows_of(connection)
+    engine.dispose()
+    assert {table: after[table] for table in before} == before
+    assert all(after[table] == [] for table in after.keys() - before.keys())
+
+
+def _open_at_once(url: str, barrier: Any) -> None:
+    barrier.wait()
+    Catalog.open(url).close()
+
+
+def test_processes_that_open_an_old_catalog_at_once_migrate_it_once(url: str, released: Path) -> None:
+    """A second migration would find the tables of the first in its way."""
+    before = settle(released, url)
+    fork = multiprocessing.get_context("fork")
+    barrier = fork.Barrier(3)
+    processes = [fork.Process(target=_open_at_once, args=(url, barrier)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    engine = engine_of(url)
+    with engine.connect() as connection:
+        versions = connection.execute(sqlalchemy.text(f"SELECT version_num FROM {VERSION_TABLE}")).all()
+        after = rows_of(connection)
+    engine.dispose()
+    assert [tuple(row) for row in versions] == [(REVISIONS[-1],)]
+    assert {table: after[table] for table in before} == before
 
 
 @pytest.mark.parametrize("way", [Catalog.open, Catalog.create])

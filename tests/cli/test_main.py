@@ -52,6 +52,7 @@ def test_show_gives_the_promised_keys(ws, call):
     }
     assert view["steps"] == [
         {
+            "id": "s0",
             "name": "a",
             "status": "completed",
             "reused_from": None,
@@ -60,6 +61,7 @@ def test_show_gives_the_promised_keys(ws, call):
             "saved_s": None,
         },
         {
+            "id": "s1",
             "name": "b",
             "status": "reused",
             "reused_from": "old-run-id",
@@ -235,3 +237,17 @@ def test_importing_the_commands_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_control_characters_in_an_error_are_written_out(ws, call):
+    code, out, err = call("show", "\x1b[2Jno\u202esuch\ud800")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: workspace 'tests' has no run '\\x1b[2Jno\\u202esuch\\ud800'")
+    told = json.loads(call("show", "\x1b[2J", "--json")[1])
+    assert "\x1b[2J" in told["error"]["message"], "a program gets it as it is"
+
+
+def test_the_error_of_a_run_is_written_out_as_well(ws, call):
+    ws.catalog.update_run("aaaa1111", error="bad \x1b[31mred\x07\nsecond line")
+    out = call("show", "last")[1]
+    assert "error: bad \\x1b[31mred\\x07\nsecond line\n" in out

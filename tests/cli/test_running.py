@@ -168,6 +168,25 @@ def test_ctrl_c_cancels_and_says_so(ws, call, monkeypatch):
     assert "was cancelled" in err
 
 
+@pytest.mark.parametrize("where", ["submit", "heading"])
+def test_ctrl_c_before_the_run_is_followed_cancels_it_too(ws, call, monkeypatch, where):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    engine = "airflow_mlpipe.testing.InlineEngine"
+    monkeypatch.setattr(f"{engine}.submit", interrupted if where == "submit" else lambda self, run_id: None)
+    monkeypatch.setattr(
+        f"{engine}.cancel",
+        lambda self, run_id: ws.catalog.update_run(run_id, status="Canceled", error="cancelled", ended_at=NOW()),
+    )
+    if where == "heading":
+        monkeypatch.setattr("airflow_mlpipe.cli.views.heading", interrupted)
+    code, _, err = call("run", "pipe.py")
+    (run,) = ws.catalog.list_runs()
+    assert (code, run.status) == (1, "Canceled")
+    assert f"cancelling run {run.id}" in err
+
+
 def test_ctrl_c_repeats_nothing_and_a_second_one_says_what_becomes_of_the_run(ws, call, monkeypatch):
     # An engine that does nothing: only the second Ctrl-C ends the wait.
     monkeypatch.setattr("airflow_mlpipe.testing.InlineEngine.submit", lambda self, run_id: None)

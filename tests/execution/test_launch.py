@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import re
+import resource
 import select
 import signal
 import subprocess
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_mlpipe.errors import PipelineError
+from airflow_mlpipe.errors import PipelineError, StorageError
 from airflow_mlpipe.execution import launch as module
 from airflow_mlpipe.execution.launch import launch
 from airflow_mlpipe.execution.tail import LINES
@@ -262,3 +264,54 @@ def test_the_step_dies_with_a_runner_that_is_killed(bench, pipe, number):
     finally:
         runner.kill()
         runner.wait()
+
+
+@pytest.mark.parametrize("step", ["python", "shell"])
+def test_an_argument_that_is_longer_than_the_system_allows(bench, step: str):
+    word = Argument(value="x" * 200_000)
+    made = bench.python("", arguments=(word,)) if step == "python" else bench.shell(word)
+    job = bench.stage(made)
+    with pytest.raises(PipelineError) as caught:
+        launch(job)
+    assert caught.value.message == (
+        f"step 'my step' cannot be started: its argument {'x' * 20!r}... has 200,000 bytes, the system allows 131,071 "
+        "in one; write long values to a file and pass its path"
+    )
+
+
+def test_a_variable_that_is_longer_than_the_system_allows(bench):
+    job = bench.stage(bench.python("", parameters={"long": Argument(value="x" * 131_072)}))
+    with pytest.raises(PipelineError, match=r"its variable AML_PARAMETER_long has 131,091 bytes, the system allows"):
+        launch(job)
+
+
+def test_a_command_line_that_is_longer_than_the_system_allows(bench):
+    job = bench.stage(bench.python("", arguments=tuple(Argument(value=f"{i:0100000}") for i in range(64))))
+    with pytest.raises(PipelineError, match=r"its \d+ arguments and variables have 6,4\d\d,\d\d\d bytes, .* in all;"):
+        launch(job)
+
+
+def test_the_longest_argument_that_the_system_allows(bench):
+    word = Argument(value="x" * 131_071)
+    assert bench.printed(bench.python("import sys; print(len(sys.argv[1]))", arguments=(word,))) == "131071\n"
+
+
+def test_a_process_that_the_system_refuses_to_start(bench):
+    """No descriptor is left for it. What was opened until then is closed."""
+    job = bench.stage(bench.python("print('fine')"))
+    # What is imported late is there from here on.
+    assert launch(job).code == 0
+    before = sorted(Path("/proc/self/fd").iterdir())
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Those below are open.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(StorageError) as caught:
+            launch(job)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert re.fullmatch(
+        r"step 'my step' cannot be started: '/.*': Too many open files \(EMFILE\)", caught.value.message
+    )
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
+    assert launch(job).code == 0

@@ -20,12 +20,6 @@ def full() -> bool:
 
 
 @pytest.fixture
-def only_full() -> None:
-    if not FULL:
-        pytest.skip("takes minutes; MLPIPE_FAULTS=full runs it")
-
-
-@pytest.fixture
 def site(tmp_path: Path) -> Iterator[FaultSite]:
     made = FaultSite.make(tmp_path / "site")
     yield made
@@ -33,8 +27,8 @@ def site(tmp_path: Path) -> Iterator[FaultSite]:
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
-    made = Driver(tmp_path_factory.mktemp("driver"))
+def driver() -> Iterator[Driver]:
+    made = Driver()
     yield made
     made.close()
 

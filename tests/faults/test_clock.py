@@ -81,3 +81,14 @@ def test_a_clock_that_jumps_back_during_a_run(site: FaultSite):
     assert again.decisions == {"make": "reuse"}
     assert "-" not in again.reasons["make"].partition("saved")[2]
     site.check()
+
+
+@pytest.mark.parametrize(("clock", "decision"), [("-10d", "run"), ("+10d", "reuse")])
+def test_the_age_of_a_result_is_the_only_thing_that_asks_the_clock(site: FaultSite, clock: str, decision: str):
+    """A result that seems to come from the future is not too old."""
+    there = _run_at(site, clock)
+    ended = site.run(site.make_step(max_result_age_s=86_400))
+    assert ended.decisions == {"make": decision}
+    if decision == "run":
+        assert ended.reasons["make"] == f"result of {there['run']} is 10 days old, at most 1 day is allowed"
+    site.check_rerun(site.make_step(max_result_age_s=86_400))

@@ -155,7 +155,7 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.mark.timeout(600)
 def test_any_order_of_runs_damage_and_crashes(tmp_path_factory: pytest.TempPathFactory, full: bool):
-    Machine.driver = Driver(tmp_path_factory.mktemp("machine"))
+    Machine.driver = Driver()
     try:
         run_state_machine_as_test(
             Machine,

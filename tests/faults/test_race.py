@@ -15,8 +15,8 @@ UUID = 'mkdir "$1"; cat /proc/sys/kernel/random/uuid > "$1/all.txt"'
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Driver, Driver]]:
-    drivers = Driver(tmp_path_factory.mktemp("a")), Driver(tmp_path_factory.mktemp("b"))
+def two() -> Iterator[tuple[Driver, Driver]]:
+    drivers = Driver(), Driver()
     yield drivers
     for each in drivers:
         each.close()

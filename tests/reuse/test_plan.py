@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from world import World, chain, plan, with_step
 
@@ -144,3 +146,66 @@ def test_derivations_of_an_earlier_plan_spare_deriving_again():
     world, spec = World(), chain(3)
     known = {d.step: d.derivation for d in plan(world, spec).decisions}
     assert Planner(spec, {}, world, derivations=known).decide(spec.steps[2], {}).derivation == known["s2"]
+
+
+DAY_S = 86_400
+
+
+def _aged(age: timedelta, allowed_s: float | None, **options):
+    """The decision for a step whose result is of this age, and the world."""
+    world, spec = World(), chain(1)
+    world.run(spec, run="first")
+    now = world.results[0].ended_at + age
+    limited = with_step(spec, "s0", max_result_age_s=allowed_s)
+    return Planner(limited, {}, world, now=lambda: now, **options), limited, world
+
+
+@pytest.mark.parametrize(
+    ("age", "allowed_s", "told"),
+    [
+        (timedelta(days=3), DAY_S, "3 days old, at most 1 day is"),
+        (timedelta(days=1, hours=5), DAY_S, "1 day 5 h old, at most 1 day is"),
+        (timedelta(days=1, seconds=1), DAY_S, "more than 1 day old, at most 1 day is"),
+        (timedelta(hours=2), 90 * 60, "2 h 0 min old, at most 90 min 0 s is"),
+        (timedelta(seconds=30), 1.5, "30 s old, at most 1.5 s is"),
+    ],
+)
+def test_a_result_that_is_too_old_is_not_taken(age: timedelta, allowed_s: float, told: str):
+    planner, spec, world = _aged(age, allowed_s)
+    planned, late = planner.plan().decisions[0], planner.decide(spec.steps[0], {})
+    assert (planned.decision, planned.reason) == ("run", f"result of first is {told} allowed")
+    assert late == planned
+    assert world.doubted == {}, "others may take it"
+
+
+@pytest.mark.parametrize("age", [timedelta(days=1), timedelta(hours=1), timedelta(0), timedelta(days=-10)])
+def test_a_result_that_is_young_or_of_the_future_is_taken(age: timedelta):
+    planner, spec, _ = _aged(age, DAY_S)
+    assert planner.plan().all_reused
+    assert planner.decide(spec.steps[0], {}).decision == "reuse"
+
+
+def test_behind_a_step_that_has_just_ended_results_may_be_too_old_as_well():
+    world, spec = World(), chain(2)
+    world.run(spec, run="first")
+    now = world.clock + timedelta(days=2)
+    limited = with_step(spec, "s1", max_result_age_s=DAY_S)
+    planner = Planner(limited, {}, world, now=lambda: now)
+    (behind,) = planner.advance("s0", {"s0": world.results[0]}, ["s1"])
+    assert (behind.decision, behind.reason) == ("run", "result of first is 2 days old, at most 1 day is allowed")
+
+
+def test_a_newer_result_of_the_key_is_taken_in_place_of_an_older_one():
+    planner, spec, world = _aged(timedelta(days=2), DAY_S)
+    decision = planner.plan().decisions[0]
+    world.clock += timedelta(days=2)
+    newer = world.commit(spec, decision, run="second")
+    assert planner.decide(spec.steps[0], {}).result == newer
+
+
+def test_the_age_is_no_part_of_the_key():
+    _, limited, world = _aged(timedelta(days=3), DAY_S)
+    free = with_step(limited, "s0", max_result_age_s=None)
+    keys = {Planner(spec, {}, world).plan().decisions[0].fingerprint for spec in (limited, free)}
+    assert len(keys) == 1
+    assert free.digest == chain(1).digest, "a step without it is written down as before"

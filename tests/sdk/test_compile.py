@@ -362,3 +362,9 @@ def test_code_that_changed_between_two_submits(workspace, source):
     shutil.rmtree(source)
     with pytest.raises(PipelineError, match="does not exist"):
         compile_pipeline(pipeline)
+
+
+@pytest.mark.parametrize("options", [{"name": "step \ud800"}, {"version": "\udc80"}, {"params": {"a": "\ud800"}}])
+def test_text_that_cannot_be_written_down_is_the_users_mistake(workspace, source, options):
+    with pytest.raises(ParameterError, match="pipeline 'p': a name or an argument is not valid Unicode"):
+        spec_of(workspace, PythonScriptStep("a.py", source_directory=source, **options))

@@ -70,6 +70,12 @@ def test_nul_is_refused():
         resolve(python(["a\0b"]))
 
 
+@pytest.mark.parametrize("text", ["\ud800", "a\udc80b"])
+def test_what_is_not_unicode_is_refused(text):
+    with pytest.raises(PipelineError, match=r"step 'x': argument 1 is '.*\\ud.*', which is not valid Unicode"):
+        resolve(python(["é\U0001f600", text]))
+
+
 def test_dataset_as_it_is_is_refused(images):
     for step in (python([images]), python(inputs=[images])):
         with pytest.raises(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,9 @@ def test_old_name_of_the_target():
         ({"retry_delay_s": -1}, "retry_delay_s=-1"),
         ({"timeout_s": 0}, "timeout_s=0"),
         ({"timeout_s": float("nan")}, "timeout_s=nan"),
+        ({"max_result_age": 0}, "max_result_age=0"),
+        ({"max_result_age": timedelta(days=-1)}, r"max_result_age=datetime.timedelta\(days=-1\)"),
+        ({"max_result_age": "1 day"}, "max_result_age='1 day'"),
         ({"hash_paths": "x.py"}, "hash_paths is 'x.py'"),
     ],
 )
@@ -132,3 +136,9 @@ def test_step_kinds_are_pipeline_steps():
     assert isinstance(PythonScriptStep("x.py"), PipelineStep)
     assert isinstance(CommandStep("x"), PipelineStep)
     assert repr(PythonScriptStep("x.py", "n")) == "PythonScriptStep(name='n')"
+
+
+@pytest.mark.parametrize("kind", [PythonScriptStep, CommandStep])
+def test_the_age_of_results_is_given_in_seconds_or_as_a_timedelta(kind):
+    given = (None, 90, timedelta(days=1))
+    assert [kind("x", max_result_age=age).max_result_age_s for age in given] == [None, 90.0, 86_400.0]

@@ -1,9 +1,9 @@
 """A process that carries out one run of the usual step of a :class:`fault_site.FaultSite`, for a test to disturb.
 
 ``python fault_driver.py run FOLDER`` does so at once. ``serve`` imports everything once and then forks a child for each
-line ``{"folder", "gate", "job"}`` on standard input. The child says its pid, waits for a byte from the FIFO `gate`
-(before its first system call, so that a tracer which the test attaches counts only the work; a job of a race waits
-once it has planned), works, and its answer and exit status follow on one line of standard output.
+line ``{"folder", "job"}`` on standard input. The child's pid is told on standard output, then that it waits (before it
+works, so that a tracer which the test attaches counts only the work; a job of a race waits once it has planned). The
+next line on standard input lets it go on, and its answer and exit status follow on one line of standard output.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import select
 import socket
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,6 +23,7 @@ from typing import Any
 SUPPORT = Path(__file__).resolve().parent
 ROOT = SUPPORT.parents[1]
 PATIENCE_S = 60.0
+WAITING = b"waiting\n"
 
 
 def work(folder: Path, job: str, wait: Callable[[], object] = lambda: None) -> dict[str, Any]:
@@ -73,36 +73,44 @@ def _serve() -> None:
 
     import fault_site
 
+    from airflow_mlpipe.model.result import TreeManifest
+
     assert ctypes, fault_site
+    # Pydantic looks for its plugins, in the files of every distribution, when it builds its first model.
+    TreeManifest()
     for line in sys.stdin:
         request = json.loads(line)
-        # A socket, for the calls of a pipe are among those that are disturbed.
-        reader, writer = socket.socketpair()
+        # A socket, for the calls of a pipe or a file are among those that are disturbed.
+        ours, theirs = socket.socketpair()
         child = os.fork()
         if child == 0:
-            reader.close()
-            answer = work(Path(request["folder"]), request["job"], partial(_pass, request["gate"]))
-            writer.sendall(json.dumps(answer).encode())
+            ours.close()
+            answer = work(Path(request["folder"]), request["job"], partial(_pass, theirs))
+            theirs.sendall(json.dumps(answer).encode())
             os._exit(0)
-        writer.close()
+        theirs.close()
         print(json.dumps({"pid": child}), flush=True)
-        with reader, reader.makefile("rb") as file:
-            said = file.read()
+        with ours, ours.makefile("rb") as file:
+            said = file.readline()
+            if said == WAITING:
+                print(json.dumps({"waiting": child}), flush=True)
+                sys.stdin.readline()
+                ours.sendall(b"g")
+                said = file.read()
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         print(json.dumps({"code": code, "answer": json.loads(said) if said else None}), flush=True)
 
 
-def _pass(gate: str) -> None:
-    with open(gate, "rb") as file:  # noqa: PTH123
-        file.read(1)
+def _pass(gate: socket.socket) -> None:
+    gate.sendall(WAITING)
+    gate.recv(1)
 
 
 class Driver:
     """The ``serve`` process, from the test's side."""
 
-    def __init__(self, folder: Path) -> None:
-        self._gate = folder / f"gate-{uuid.uuid4().hex}"
-        os.mkfifo(self._gate)
+    def __init__(self) -> None:
+        self._said = b""
         self._process = subprocess.Popen(
             [sys.executable, __file__, "serve"],
             stdin=subprocess.PIPE,
@@ -113,17 +121,16 @@ class Driver:
 
     def begin(self, folder: Path, job: str = "usual") -> int:
         """Fork a child for `folder` and return its pid; it waits for :meth:`go`."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"folder": str(folder), "gate": str(self._gate), "job": job}) + "\n")
-        self._process.stdin.flush()
+        self._tell(json.dumps({"folder": str(folder), "job": job}))
         return int(self._line()["pid"])
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Wait until the child waits; it goes on when the body ends."""
-        with self._gate.open("wb") as gate:
-            yield
-            gate.write(b"g")
+        line = self._line()
+        assert "waiting" in line, line
+        yield
+        self._tell("go")
 
     def go(self) -> None:
         """Let the child work."""
@@ -143,11 +150,20 @@ class Driver:
         self._process.wait(PATIENCE_S)
         self._process.stdout.close()
 
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+
     def _line(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        assert select.select([self._process.stdout], [], [], PATIENCE_S)[0], "the driver does not answer"
-        line = self._process.stdout.readline()
-        assert line, "the driver died"
+        # Not the file's own readline: what it has read beyond a line is nothing that select would tell of.
+        while b"\n" not in self._said:
+            assert select.select([self._process.stdout], [], [], PATIENCE_S)[0], "the driver does not answer"
+            more = os.read(self._process.stdout.fileno(), 65536)
+            assert more, "the driver died"
+            self._said += more
+        line, _, self._said = self._said.partition(b"\n")
         return json.loads(line)
 
 

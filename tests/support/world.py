@@ -37,7 +37,8 @@ def chain(length: int) -> PipelineSpec:
 def with_step(spec: PipelineSpec, step_id: str, **changes) -> PipelineSpec:
     """The pipeline with one step changed."""
     steps = tuple(step.model_copy(update=changes) if step.id == step_id else step for step in spec.steps)
-    return spec.model_copy(update={"steps": steps})
+    # Not a copy, which would take along what the spec has worked out.
+    return PipelineSpec(**{name: getattr(spec, name) for name in PipelineSpec.model_fields} | {"steps": steps})
 
 
 @dataclass
