@@ -72,7 +72,7 @@ def ratio_of(count: int, ours: Callable[[], float], bare: Callable[[], float]) -
 
 def times(ours_s: float, bare_s: float) -> str:
     """Tell a time beside the bare one."""
-    return f"{ours_s * 1000:,.1f} ms; bare {bare_s * 1000:,.1f} ms; ratio {ours_s / bare_s:.2f}"
+    return f"{ours_s * 1000:,.1f} ms; bare {bare_s * 1000:,.2f} ms; ratio {ours_s / bare_s:.2f}"
 
 
 def expect(found: Sequence[object], count: int) -> None:
