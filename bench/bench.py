@@ -1,7 +1,8 @@
 """Measure what docs/performance.md states. All parts of one call run on one machine in one go.
 
-    .venv/bin/python bench/bench.py                 # everything, about three minutes
+    .venv/bin/python bench/bench.py                 # everything, about fifteen minutes and 7 GB of disk
     .venv/bin/python bench/bench.py rerun factory   # some parts
+    .venv/bin/python bench/peers.py FOLDER          # install other tools; then MLPIPE_BENCH_PEERS=FOLDER
 
 Each part checks that the scripts it expects, and no others, really ran.
 """
@@ -11,23 +12,23 @@ from __future__ import annotations
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
+import commit
+import correctness
+import leases
+import on_postgres
+import thousand
+import trees
+import twice
 from budget import budget
+from measure import Row, expect, median_of
 from workload import Workload
-
-Row = tuple[str, str]
-
-
-def median_of(count: int, measure: Callable[[], float]) -> str:
-    values = [measure() for _ in range(count)]
-    return f"{statistics.median(values):.3f} s [{min(values):.3f}-{max(values):.3f}]"
 
 
 def python(code: str) -> float:
@@ -105,12 +106,14 @@ PARTS = {
     "cutoff": part_cutoff,
     "overlap": part_overlap,
     "factory": part_factory,
+    "thousand": thousand.part,
+    "postgres": on_postgres.part,
+    "trees": trees.part,
+    "commit": commit.part,
+    "twice": twice.part,
+    "leases": leases.part,
+    "correctness": correctness.part,
 }
-
-
-def expect(ran: list, count: int) -> None:
-    if len(ran) != count:
-        sys.exit(f"expected {count} scripts to run, {len(ran)} did: {ran[:5]}")
 
 
 def main(names: list[str]) -> None:
@@ -119,11 +122,11 @@ def main(names: list[str]) -> None:
         sys.exit(f"unknown part: {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
     load = os.getloadavg()[0]
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, load {load:.1f} at the start\n")
-    print("| what | measured |\n|---|---|")
+    print("| what | measured | asked |\n|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="mlpipe-bench-") as folder:
         for name in names or PARTS:
-            for what, measured in PARTS[name](Path(folder)):
-                print(f"| {what} | {measured} |", flush=True)
+            for what, measured, *asked in PARTS[name](Path(folder)):
+                print(f"| {what} | {measured} | {''.join(asked)} |", flush=True)
 
 
 if __name__ == "__main__":

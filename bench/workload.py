@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from measure import Called, call
 
 SCRIPT = """import os, sys, zlib
 *ins, out = sys.argv[1:]
@@ -75,6 +75,10 @@ class Workload:
     def create(self) -> Workload:
         self.folder.mkdir(parents=True)
         self.mlpipe("init")
+        return self.with_data()
+
+    def with_data(self) -> Workload:
+        """Write what the first step reads."""
         data = self.folder / ".mlpipe/stores/workspaceblobstore/data"
         data.mkdir(parents=True)
         (data / "in.txt").write_text("hello\n")
@@ -113,20 +117,24 @@ class Workload:
         self.log.unlink(missing_ok=True)
         return lines
 
-    def mlpipe(self, *arguments: str) -> float:
-        """Run an mlpipe command; return its wall time in seconds, process start included.
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of commands: nothing of the caller's that could matter, and a user's home of its own."""
+        env = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "TMPDIR", "HOME")}
+        return env | {"MLPIPE_HOME": str(self.folder / "home")}
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return an mlpipe command line."""
+        return [str(Path(sys.executable).with_name("mlpipe")), *arguments]
+
+    def call(self, *arguments: str) -> Called:
+        """Run an mlpipe command.
 
         Raises:
             SystemExit: if it fails; its output is shown.
         """
-        env = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "TMPDIR", "HOME")}
-        env["MLPIPE_HOME"] = str(self.folder / "home")
-        started = time.perf_counter()
-        done = subprocess.run(
-            [str(Path(sys.executable).with_name("mlpipe")), *arguments],
-            cwd=self.folder, env=env, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        wall = time.perf_counter() - started
-        if done.returncode:
-            sys.exit(f"mlpipe {' '.join(arguments)} exited {done.returncode}\n{done.stdout}\n{done.stderr}")
-        return wall
+        return call(self.command(*arguments), self.folder, self.env)
+
+    def mlpipe(self, *arguments: str) -> float:
+        """Run an mlpipe command; return its wall time in seconds, process start included. Errors: see :meth:`call`."""
+        return self.call(*arguments).wall_s

@@ -45,14 +45,17 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
     room = max(width - sum(widths) - 2 * len(widths), NARROWEST)
     lines = [_line([column.title for column in columns], columns, widths, colour=False)]
     for row in cells:
-        first, *more = textwrap.wrap(row[-1], room, break_on_hyphens=False) or [""]
+        text = row[-1]
+        first, *more = textwrap.wrap(text, room, break_on_hyphens=False) if len(text) > room else [text]
         lines.append(_line([*row[:-1], first], columns, widths, colour=is_terminal()))
-        lines += [" " * (sum(widths) + 2 * len(widths)) + text for text in more]
+        lines += [" " * (sum(widths) + 2 * len(widths)) + part for part in more]
     return "\n".join(lines)
 
 
 def one_line(text: str) -> str:
     """Return `text` with its line breaks and control characters written out: names may hold anything."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 

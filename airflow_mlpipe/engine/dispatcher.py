@@ -210,7 +210,7 @@ class Dispatcher:
         pool = self._pools.get(instance.pool, float("inf"))
         used = sum(w.task.instance.pool_slots for w in self._workers.busy if w.task.instance.pool == instance.pool)
         if not self._workers.has_room() or used + instance.pool_slots > pool:
-            run.followed.ask_again(instance)
+            run.followed.put_back(instance)
             return
         run.waiting.pop(instance.task_id, None)
         worker = self._workers.free()

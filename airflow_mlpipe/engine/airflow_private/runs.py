@@ -54,6 +54,7 @@ class FollowedRun:
         self._finished: list[TaskInstance] = []
         self._finished_ids: set[str] = set()
         self._asked = set(dag.roots and [task.task_id for task in dag.roots])
+        self._put_back: list[TaskInstance] = []
         self._due: dict[str, datetime] = {}
         self._rescheduled: dict[str, datetime] = {}
 
@@ -70,7 +71,7 @@ class FollowedRun:
     @property
     def stuck(self) -> bool:
         """Whether tasks are left that nothing will ever let start. Must not happen; a run must not hang if it does."""
-        return bool(self.open_tasks) and not (self.running or self._due or self._asked)
+        return bool(self.open_tasks) and not (self.running or self._due or self._asked or self._put_back)
 
     @property
     def next_due(self) -> datetime | None:
@@ -87,7 +88,8 @@ class FollowedRun:
         for task_id in [task_id for task_id, at in self._due.items() if at <= now]:
             del self._due[task_id]
             self._asked.add(task_id)
-        ready: list[TaskInstance] = []
+        ready = {ti.task_id: ti for ti in self._put_back if ti.state in SCHEDULEABLE_STATES}
+        self._put_back.clear()
         while self._asked:
             asked, self._asked = self._asked, set()
             rules = DepContext(
@@ -99,17 +101,21 @@ class FollowedRun:
             )
             for task_id in sorted(asked):
                 ti = self.tasks[task_id]
-                if ti.state not in SCHEDULEABLE_STATES or not self._decidable(ti):
+                if task_id in ready or ti.state not in SCHEDULEABLE_STATES or not self._decidable(ti):
                     continue
                 if ti.are_dependencies_met(dep_context=rules, session=self._session):
-                    ready.append(ti)
+                    ready[task_id] = ti
                 elif ti.state in State.finished:
                     self._has_finished(ti)
-        return sorted(ready, key=lambda ti: -ti.priority_weight)
+        return sorted(ready.values(), key=lambda ti: -ti.priority_weight)
 
-    def ask_again(self, ti: TaskInstance) -> None:
-        """Put back a task that was ready but found no slot."""
-        self._asked.add(ti.task_id)
+    def put_back(self, ti: TaskInstance) -> None:
+        """Keep a task that was ready but found no slot: the next :meth:`ready` returns it without asking anew.
+
+        What it waited for has ended and stays so; asking again would cost a wide graph a query for each waiting task
+        at each turn.
+        """
+        self._put_back.append(ti)
 
     def wake(self, task_id: str) -> None:
         """Let a task that has put itself off start now."""
