@@ -205,6 +205,24 @@ def verify(
 
 
 @app.command()
+def gc(
+    delete: Annotated[bool, typer.Option("--delete", help="Remove what is found; else it is only told.")] = False,
+    grace: Annotated[str, typer.Option(metavar="AGE", help="Keep everything younger: 90d, 24h, 30m or 0s.")] = "24h",
+    unused_for: Annotated[
+        str, typer.Option(metavar="AGE", help="Also results that no run has made or taken for so long.")
+    ] = "",
+    json: Json = False,
+) -> int:
+    """Tell which files nobody needs any more, or remove them.
+
+    Kept are the outputs of every result that may be reused, the files of all runs, and what registered datasets read.
+    """
+    from airflow_mlpipe.cli import housekeeping
+
+    return housekeeping.collect(delete, grace, unused_for)
+
+
+@app.command()
 def demo(json: Json = False) -> int:
     """Run the example pipeline on handwritten digits."""
     from airflow_mlpipe.cli import workspace

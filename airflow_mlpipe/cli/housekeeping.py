@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import timedelta
 
 from airflow_mlpipe.cli.output import OUT
 from airflow_mlpipe.cli.records import here
 from airflow_mlpipe.cli.running import pairs
 from airflow_mlpipe.cli.tables import Column, one_line, table
+from airflow_mlpipe.errors import ParameterError
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 SHOWN = 20
 """How many lines of one kind are shown to people."""
@@ -55,6 +59,47 @@ def verify(read_data: bool, dry_run: bool) -> int:
     OUT.say(f"{verdict}{marked}")
     OUT.answer(asdict(done))
     return 1 if done.problems else 0
+
+
+def collect(delete: bool, grace: str, unused_for: str) -> int:
+    """Tell what is garbage, or remove it."""
+    from airflow_mlpipe.sdk.housekeeping import collect_garbage
+
+    done = collect_garbage(
+        here(),
+        delete=delete,
+        grace=duration(grace, "--grace"),
+        unused_for=duration(unused_for, "--unused-for") if unused_for else None,
+    )
+    rows = [(f"{tally.count:,}", size_text(tally.size_bytes), kind) for kind, tally in sorted(done.kinds.items())]
+    if rows:
+        OUT.say(table((Column("COUNT", right=True), Column("SIZE", right=True), Column("WHAT")), rows))
+    for line in done.refused:
+        OUT.say(one_line(line))
+    verb = "removed" if delete else "to be removed"
+    hint = "" if delete or not rows else "; 'mlpipe gc --delete' does it"
+    OUT.say(f"{size_text(done.size_bytes)} {verb}{hint}")
+    for tally, why in (
+        (done.young, f"younger than {grace}"),
+        (done.named, "read by path, by a registered dataset or a pipeline"),
+        (done.unknown, "not known to this workspace's catalog"),
+    ):
+        if tally.count:
+            OUT.say(f"kept: {_counted(tally.count, 'item')} ({size_text(tally.size_bytes)}) {why}")
+    OUT.answer({**asdict(done), "size_bytes": done.size_bytes})
+    return 3 if done.refused else 0
+
+
+def duration(text: str, option: str) -> timedelta:
+    """Return what e.g. ``90d``, ``24h``, ``30m`` or ``0s`` means.
+
+    Raises:
+        ParameterError: if it is none of these.
+    """
+    number, unit = text[:-1], text[-1:]
+    if not number.isdecimal() or not number.isascii() or unit not in _UNITS:
+        raise ParameterError(f"{option} '{text}' is not a duration; write e.g. 90d, 24h, 30m or 0s")
+    return timedelta(seconds=int(number) * _UNITS[unit])
 
 
 def size_text(size_bytes: int) -> str:

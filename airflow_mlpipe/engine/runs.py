@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import count
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.catalog.leases import waiting_reason
@@ -106,18 +105,20 @@ class EngineRun:
             MissingDataError: if a dataset that a step reads does not exist.
         """
         rows = {row.step_id: row for row in self._catalog.steps(self.row.id)}
-        for replans in count(1):
+        replans = 0
+        while True:
             # Planned from nothing: data may have changed since an earlier plan of this run.
             self._planner = Planner(self.spec, self.row.parameters, self.room.facts, regenerate=self.row.regenerate)
             plan = self._planner.plan()
             try:
                 self._write(plan.decisions, rows)
-                break
             except ResultGoneError:
                 # Damage was found, or garbage collected, since the plan.
+                replans += 1
                 if replans == REPLANS:
                     raise
-        return [decision.step for decision in plan.decisions if decision.decision == "reuse"]
+                continue
+            return [decision.step for decision in plan.decisions if decision.decision == "reuse"]
 
     def fail(self, reason: str) -> None:
         """End the run as failed for a reason that is no step's."""
@@ -146,7 +147,7 @@ class EngineRun:
         self._refuse_if_stopped(row)
         results = self._inputs(step)
         try:
-            result = self._with_what_is_left(step, row, results, attempt)
+            result = self._reuse_or_run(step, row, results, attempt)
         except StepWaits:
             raise
         except StepStoppedError as error:
@@ -160,34 +161,20 @@ class EngineRun:
             raise
         return self._ahead(step_id, result)
 
-    def _with_what_is_left(
-        self, step: StepSpec, row: StepRow, results: Mapping[str, StepResult], attempt: Attempt
-    ) -> StepResult:
-        """Decide again if the result that was to be taken is gone: another one is found, or it is computed."""
-        for replans in count(1):
-            try:
-                return self._reuse_or_run(step, row, results, attempt)
-            except ResultGoneError:
-                if replans == REPLANS:
-                    raise
-        raise AssertionError
-
     def _reuse_or_run(
         self, step: StepSpec, row: StepRow, results: Mapping[str, StepResult], attempt: Attempt
     ) -> StepResult:
         """Return the step's result: one that is there, or a new one that nobody else computes meanwhile."""
-        decision = self.planner.decide(step, results)
+        decision = self._decided(step, row, results, attempt)
         if decision.result is not None:
-            self._take(decision, row, attempt)
             return decision.result
         token = self._lease(step, row, decision)
         with nullcontext() if token is None else self.room.leases.keeping(token):
             key = key_of(decision)
             if self._reads_cache(step) and self._catalog.by_fingerprint(key.fingerprint, limit=1):
                 # The last holder of the lease may have committed between the question and the lease.
-                decision = self.planner.decide(step, results)
+                decision = self._decided(step, row, results, attempt)
                 if decision.result is not None:
-                    self._take(decision, row, attempt)
                     return decision.result
             attempt.tell(decision)
             return run_attempt(
@@ -201,9 +188,26 @@ class EngineRun:
                 on_line=attempt.on_line,
             )
 
-    def _take(self, decision: StepDecision, row: StepRow, attempt: Attempt) -> None:
-        attempt.tell(decision)
-        self._write([decision], {row.step_id: row})
+    def _decided(
+        self, step: StepSpec, row: StepRow, results: Mapping[str, StepResult], attempt: Attempt
+    ) -> StepDecision:
+        """Decide for a step; a result that can be taken is the run's from then on."""
+        replans = 0
+        while True:
+            decision = self.planner.decide(step, results)
+            if decision.result is None:
+                return decision
+            try:
+                self._write([decision], {row.step_id: row})
+            except ResultGoneError:
+                # Damage was found, or garbage collected, since the planner asked.
+                self.planner.forget_results()
+                replans += 1
+                if replans == REPLANS:
+                    raise
+                continue
+            attempt.tell(decision)
+            return decision
 
     def _lease(self, step: StepSpec, row: StepRow, decision: StepDecision) -> str | None:
         """Take the lease on the step's key and return its token.
@@ -317,6 +321,7 @@ class EngineRun:
             self._write(hits, rows)
         except ResultGoneError:
             # Each decides for itself when its turn comes.
+            self.planner.forget_results()
             return []
         return [decision.step for decision in hits]
 

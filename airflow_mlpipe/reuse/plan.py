@@ -196,6 +196,10 @@ class Planner:
         self._leaves.clear()
         return self._decide(step, results)
 
+    def forget_results(self) -> None:
+        """Ask anew for results: one that was found is not offered any more."""
+        self._prefetched = {}
+
     def _decide(self, step: StepSpec, results: Mapping[str, StepResult]) -> StepDecision:
         open_producers = [parent for parent in producers(step) if parent not in results]
         derivation = self._derivation(step)

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from airflow_mlpipe.errors import ConfigError, MlpipeError, NotFoundError, NotSupportedError
+from airflow_mlpipe.catalog.part import utc_now
+from airflow_mlpipe.errors import ConfigError, MlpipeError, NotFoundError, NotSupportedError, ParameterError
 
 if TYPE_CHECKING:
     from airflow_mlpipe.catalog.catalog import Catalog
     from airflow_mlpipe.model.result import OutputRecord
+    from airflow_mlpipe.reuse.gc import Collected
     from airflow_mlpipe.reuse.verify import Verified
     from airflow_mlpipe.sdk.workspace import Workspace
     from airflow_mlpipe.storage.datastore import LocalStore
+
+
+GRACE = timedelta(hours=24)
+"""Age that garbage must have before it is removed: no write, and no pause of a write, takes so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +99,39 @@ def verify_workspace(workspace: Workspace, *, read_data: bool = False, dry_run: 
     from airflow_mlpipe.reuse.verify import verify
 
     return verify(workspace.catalog, workspace.store, workspace.default_store, read_data=read_data, mark=not dry_run)
+
+
+def collect_garbage(
+    workspace: Workspace,
+    *,
+    delete: bool = False,
+    grace: timedelta = GRACE,
+    unused_for: timedelta | None = None,
+    now: Callable[[], datetime] = utc_now,
+) -> Collected:
+    """Find what nobody needs in the datastores of a workspace and, with `delete`, remove it.
+
+    Args:
+        workspace: the workspace.
+        delete: remove; otherwise only tell.
+        grace: what was written later than this ago stays, whatever it is.
+        unused_for: results that no run has made or taken for so long are garbage too; None keeps them.
+        now: the clock for `unused_for`, aware UTC.
+
+    Raises:
+        ParameterError: if `grace` or `unused_for` is negative.
+        StorageError: if a datastore cannot be listed, or the catalog seems to be lost: nothing is removed then.
+    """
+    from airflow_mlpipe.reuse.gc import collect_garbage as collect
+
+    for name, value in (("grace", grace), ("unused_for", unused_for)):
+        if value is not None and value < timedelta(0):
+            raise ParameterError(f"{name} is {value}; it cannot be negative")
+    stores = [workspace.store(row.name) for row in workspace.catalog.list_datastores()]
+    return collect(
+        workspace.catalog, stores, workspace.default_store, workspace.dir, workspace.id,
+        grace=grace, unused_for=unused_for, delete=delete, now=now(),
+    )  # fmt: skip
 
 
 class _Places:

@@ -10,7 +10,7 @@ from pathlib import Path
 from airflow_mlpipe.errors import NotSupportedError, ParameterError, StorageError
 from airflow_mlpipe.model.data import normalise_path
 from airflow_mlpipe.model.digest import JsonValue
-from airflow_mlpipe.storage.atomic import replacing, system_errors
+from airflow_mlpipe.storage.atomic import replacing, sync_folder, system_errors
 from airflow_mlpipe.storage.copying import copy_durable
 from airflow_mlpipe.storage.records import Walk
 from airflow_mlpipe.storage.walk import walk
@@ -109,6 +109,18 @@ class LocalStore:
         """
         with replacing(self.path_of(relative)) as file:
             file.write(data)
+
+    def remove(self, relative: str) -> None:
+        """Remove a file for good, also after a crash. Nothing there is fine.
+
+        Raises:
+            StorageError: if it cannot be removed.
+        """
+        path = self.path_of(relative)
+        with system_errors("remove", path):
+            if path.is_file():
+                path.unlink()
+                sync_folder(path.parent)
 
     def copy_in(self, source: Path, relative: str) -> None:
         """Copy a file, or the content of a folder, from anywhere to `relative`, replacing file by file.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from stat import S_ISLNK
-from typing import Any, Literal
+from typing import Literal
 
 from airflow_mlpipe.errors import (
     DigestMismatchError,
@@ -25,6 +25,7 @@ from airflow_mlpipe.storage.atomic import system_errors
 from airflow_mlpipe.storage.content import walk_source
 from airflow_mlpipe.storage.copying import copy_private
 from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.garbage import remove_tree
 from airflow_mlpipe.storage.manifests import write_manifest
 from airflow_mlpipe.storage.sealing import seal
 from airflow_mlpipe.storage.stat_index import StatIndex
@@ -146,20 +147,4 @@ def sweep_attempt(step_run_id: str, store: LocalStore) -> None:
     if step_run_id in ("", ".", "..") or "/" in step_run_id or "\\" in step_run_id:
         raise ParameterError(f"'{step_run_id}' is not the id of a step run; allowed is one name without slashes")
     for folder in _FOLDERS.values():
-        path = store.path_of(f"{folder}/{step_run_id}")
-        with system_errors("remove", path):
-            if path.is_dir():
-                shutil.rmtree(path, onerror=_make_writable)
-
-
-def _make_writable(function: Any, path: str, error: Any) -> None:
-    """Try again after giving the folder the rights that a step took from it."""
-    if not isinstance(error[1], PermissionError):
-        raise error[1]
-    place = Path(path)
-    place.parent.chmod(0o700)
-    if place.is_dir() and not place.is_symlink():
-        place.chmod(0o700)
-        shutil.rmtree(place)
-    else:
-        function(path)
+        remove_tree(store.path_of(f"{folder}/{step_run_id}"))

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import tempfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -23,12 +24,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from airflow_mlpipe.sdk.housekeeping import rebuild_catalog
+from airflow_mlpipe.sdk.housekeeping import collect_garbage, rebuild_catalog
 from airflow_mlpipe.sdk.workspace import Workspace
 
 VALUES = ("one\n", "uno\n", "due\n", "")
 SCRIPTS = ("", "# a comment\n", 'echo more >> "$1/all.txt"\n')
-FULL_EXAMPLES, EXAMPLES, STEPS = 60, 6, 12
+FULL_EXAMPLES, EXAMPLES, STEPS = 60, 8, 14
 
 
 class Machine(RuleBasedStateMachine):
@@ -128,6 +129,31 @@ class Machine(RuleBasedStateMachine):
         """On an intact catalog, whatever has happened, it finds nothing to put back."""
         done = rebuild_catalog(Workspace.from_config(self.site.dir / "config.json"))
         assert (done.results, done.runs, done.aside) == (0, 0, None)
+
+    @rule()
+    def collect(self) -> None:
+        """What nobody needs goes; nothing that a run may take does."""
+        collect_garbage(self.workspace(), grace=timedelta(0), delete=True)
+
+    @rule()
+    def collect_all(self) -> None:
+        """Results that no run is using go as well."""
+        later = datetime.now(UTC) + timedelta(hours=1)
+        collect_garbage(self.workspace(), grace=timedelta(0), unused_for=timedelta(0), delete=True, now=lambda: later)
+        self.good.clear()
+        self.acknowledged.clear()
+
+    @rule()
+    def lose_the_catalog(self) -> None:
+        """It is made again from the records in the store."""
+        self.site.close()
+        for part in ("", "-wal", "-shm"):
+            (self.site.dir / f"catalog.db{part}").unlink(missing_ok=True)
+        rebuild_catalog(self.workspace())
+        self.site = FaultSite(self.site.folder).move_in()
+
+    def workspace(self) -> Workspace:
+        return Workspace.from_config(self.site.dir / "config.json")
 
     def expect(self, decision: str | None, result_id: str | None) -> None:
         known = self.good.get(self.state, [])

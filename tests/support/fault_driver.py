@@ -14,8 +14,10 @@ import select
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,11 +62,72 @@ def _attempts(site: Any, folder: Path, wait: Callable[[], object]) -> Any:
     return here.attempt(here.make_step(), here.follow_step(), planned=wait)
 
 
+def _gc(site: Any, folder: Path, wait: Callable[[], object]) -> Any:
+    """Collect garbage of any age."""
+    from fault_site import Ended
+
+    from airflow_mlpipe.sdk.housekeeping import collect_garbage
+    from airflow_mlpipe.sdk.workspace import Workspace
+
+    workspace = Workspace.from_config(folder / ".mlpipe" / "config.json")
+    wait()
+    done = collect_garbage(workspace, grace=timedelta(0), delete=True)
+    return Ended("", "Completed", "\n".join(done.refused))
+
+
 JOBS: dict[str, Callable[[Any, Path, Callable[[], object]], Any]] = {
     "usual": _usual,
     "attempt": _attempt,
     "attempts": _attempts,
+    "gc": _gc,
 }
+
+
+def _soak_runs(folder: Path, until: float) -> dict[str, Any]:
+    """Run over and over, with data that comes back; note each run that did not give what it must."""
+    from fault_site import FaultSite
+
+    from airflow_mlpipe.errors import MlpipeError
+
+    site = FaultSite(folder)
+    step = site.make_step()
+    told: dict[str, Any] = {"problems": [], "reused": 0, "computed": 0}
+    while time.monotonic() < until:
+        try:
+            ended = site.run(step, site.follow_step())
+            texts = {(site.output(ended, name) / "all.txt").read_text() for name in ended.steps}
+        except (MlpipeError, OSError) as error:
+            told["problems"].append(f"{type(error).__name__}: {error}")
+            continue
+        if ended.status != "Completed" or texts != {"one\ntwo\n"}:
+            told["problems"].append(f"{ended} {texts}")
+        for decision in ended.decisions.values():
+            told["reused" if decision == "reuse" else "computed"] += 1
+    return told
+
+
+def _soak_gc(folder: Path, until: float) -> dict[str, Any]:
+    """Collect over and over, now and then also results that no unfinished run has taken."""
+    from datetime import UTC, datetime
+
+    from airflow_mlpipe.reuse.gc import UNUSED
+    from airflow_mlpipe.sdk.housekeeping import collect_garbage
+    from airflow_mlpipe.sdk.workspace import Workspace
+
+    workspace = Workspace.from_config(folder / ".mlpipe" / "config.json")
+    removed = rounds = 0
+    while time.monotonic() < until:
+        rounds += 1
+        unused = timedelta(0) if rounds % 5 == 0 else None
+        done = collect_garbage(
+            workspace,
+            grace=timedelta(seconds=0.5),
+            unused_for=unused,
+            delete=True,
+            now=lambda: datetime.now(UTC) + timedelta(hours=1),
+        )
+        removed += done.kinds[UNUSED].count if UNUSED in done.kinds else 0
+    return {"removed": removed, "rounds": rounds}
 
 
 def _serve() -> None:
@@ -191,5 +254,8 @@ def environment() -> dict[str, str]:
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
         _serve()
+    elif sys.argv[1] == "soak":
+        soak = _soak_gc if sys.argv[3] == "gc" else _soak_runs
+        print(json.dumps(soak(Path(sys.argv[2]), time.monotonic() + float(sys.argv[4]))))
     else:
         print(json.dumps(work(Path(sys.argv[2]), "usual")))

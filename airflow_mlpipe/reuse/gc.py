@@ -1,0 +1,245 @@
+"""What of a workspace is garbage, and its removal: records die before bytes, and any doubt keeps them.
+
+Kept is everything that somebody may need: what results in no doubt consist of, what unfinished runs have taken or are
+writing, what registered datasets and pipelines read by path, the files of runs, and whatever is younger than the
+grace period by the clock of its own file system. What the catalog does not know is another workspace's, or of a
+catalog that was lost: it is counted and left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from airflow_mlpipe.catalog.catalog import Catalog
+from airflow_mlpipe.catalog.collecting import AttemptState, Doomed, Horizon
+from airflow_mlpipe.errors import StorageError
+from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.garbage import (
+    Item,
+    clock_ns,
+    is_inside,
+    list_contents,
+    list_drafts,
+    list_places,
+    list_work,
+    remove_file,
+    remove_tree,
+)
+from airflow_mlpipe.storage.ledger import list_results, result_path
+
+NO_RESULT = "outputs without a result"
+DOUBTFUL = "outputs of doubtful results"
+UNUSED = "outputs of unused results"
+KINDS = {
+    "manifest": "lists of files that nothing refers to",
+    "snapshot": "snapshots that nothing refers to",
+    "draft": "unfinished or damaged files",
+    "work": "working folders of ended tries",
+}
+LEASES = "leases of ended steps"
+
+COLLECTED = "its outputs were collected as garbage"
+"""What a collected result is doubtful for, as shown to people."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many of a kind, and the bytes of their files."""
+
+    count: int = 0
+    size_bytes: int = 0
+
+    def add(self, size_bytes: int) -> None:
+        """Count one more."""
+        self.count += 1
+        self.size_bytes += size_bytes
+
+
+@dataclass(slots=True)
+class Collected:
+    """What is garbage, or was.
+
+    Attributes:
+        deleted: whether it was removed; otherwise it was only counted.
+        kinds: by kind, in words, what was found or removed.
+        young: what would be garbage if it were older than the grace period.
+        named: outputs that a registered dataset or a pipeline reads by their path, or by a pattern over all of them.
+        unknown: outputs that this workspace's catalog does not know; never removed.
+        refused: what could not be removed, one line each.
+    """
+
+    deleted: bool
+    kinds: dict[str, Tally] = field(default_factory=dict)
+    young: Tally = field(default_factory=Tally)
+    named: Tally = field(default_factory=Tally)
+    unknown: Tally = field(default_factory=Tally)
+    refused: list[str] = field(default_factory=list)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of everything that was found or removed."""
+        return sum(tally.size_bytes for tally in self.kinds.values())
+
+
+def collect_garbage(
+    catalog: Catalog,
+    stores: Sequence[LocalStore],
+    default: LocalStore,
+    workspace: Path,
+    workspace_id: str,
+    *,
+    grace: timedelta,
+    unused_for: timedelta | None = None,
+    delete: bool = False,
+    now: datetime,
+) -> Collected:
+    """Find what nobody needs and, with `delete`, remove it.
+
+    Args:
+        catalog: the workspace's catalog.
+        stores: its datastores.
+        default: the one with snapshots, manifests and records.
+        workspace: its own folder, ``.mlpipe``.
+        workspace_id: its id.
+        grace: what was written later than this ago stays, whatever it is.
+        unused_for: results that no run has made or taken for so long are garbage too; None keeps them.
+        delete: remove; otherwise only tell.
+        now: aware UTC, to compare with the times at which runs were submitted.
+
+    Raises:
+        StorageError: if a store cannot be listed, or holds outputs while the catalog knows of none: nothing is
+            removed then.
+    """
+    work = _Collection(catalog, default, Collected(deleted=delete), grace)
+    # Everything is listed before anything is removed: what cannot be listed stops it all.
+    seen = catalog.keeper.horizon()
+    places = [(store, item) for store in stores for item in list_places(store)]
+    contents = list_contents(default) if _is_ours_alone(default, workspace, workspace_id) else []
+    drafts = [item for store in stores for item in list_drafts(store)]
+    folders = list_work(workspace)
+    attempts = catalog.keeper.attempts()
+    if places and not attempts:
+        raise StorageError(
+            f"the catalog knows of no run, but its datastores hold {len(places)} outputs; if it was lost, "
+            "'mlpipe catalog rebuild' makes it again; nothing was removed"
+        )
+    needed = catalog.keeper.needed_digests()
+    work.places(places, attempts, seen, None if unused_for is None else now - unused_for)
+    # After the places: what only a collected result referred to goes with the next collection.
+    work.files([*(item for item in contents if item.name not in needed), *drafts])
+    work.files([item for item in folders if item.name in attempts and attempts[item.name].ended])
+    leases = catalog.keeper.ended_leases(drop=delete)
+    if leases:
+        work.done.kinds[LEASES] = Tally(leases)
+    return work.done
+
+
+def _is_ours_alone(store: LocalStore, workspace: Path, workspace_id: str) -> bool:
+    """Whether nobody else can refer to the manifests and snapshots of a store."""
+    if not is_inside(store, workspace):
+        return False
+    return all(found.record is None or found.record.workspace == workspace_id for found in list_results(store))
+
+
+class _Collection:
+    def __init__(self, catalog: Catalog, default: LocalStore, done: Collected, grace: timedelta) -> None:
+        self.done = done
+        self._catalog = catalog
+        self._default = default
+        self._grace_ns = int(grace.total_seconds() * 1e9)
+        self._clocks: dict[Path, int] = {}
+
+    def places(
+        self,
+        found: Iterable[tuple[LocalStore, Item]],
+        attempts: dict[str, AttemptState],
+        seen: Horizon,
+        unused_since: datetime | None,
+    ) -> None:
+        """Collect what attempts have written."""
+        named = self._catalog.keeper.named_places()
+        doomed = self._doomed(attempts, unused_since)
+        chosen: dict[str, list[Item]] = {}
+        for _, item in found:
+            if item.name not in attempts:
+                self.done.unknown.add(item.size_bytes)
+            elif item.name not in doomed:
+                continue
+            elif named.everything or item.name in named.step_run_ids:
+                self.done.named.add(item.size_bytes)
+            elif self._is_young(item):
+                self.done.young.add(item.size_bytes)
+            else:
+                chosen.setdefault(item.name, []).append(item)
+        wanted = {name: doomed[name] for name in chosen}
+        taken = self._catalog.keeper.collect(wanted, seen) if self.done.deleted else set(wanted)
+        for name in sorted(taken):
+            each = wanted[name]
+            # A record that outlived its bytes would come back with the next rebuild.
+            if not self.done.deleted or all(self._drop_record(result_id) for result_id in each.results):
+                kind = UNUSED if each.sound else DOUBTFUL if each.results else NO_RESULT
+                for item in chosen[name]:
+                    self._remove(item, kind)
+
+    def _doomed(self, attempts: dict[str, AttemptState], unused_since: datetime | None) -> dict[str, Doomed]:
+        """Return, by step run, the places whose bytes nobody may need, as far as the catalog can tell."""
+        used_at: dict[str, datetime] = {}
+        held: set[str] = set()
+        for state in attempts.values():
+            if state.result_id is not None:
+                used_at[state.result_id] = max(state.used_at, used_at.get(state.result_id, state.used_at))
+                if state.holds:
+                    held.add(state.result_id)
+        results: dict[str, list[str]] = {}
+        needed, sound = set(), set()
+        for kept in self._catalog.keeper.kept_results():
+            results.setdefault(kept.step_run_id, []).append(kept.id)
+            in_use = unused_since is None or kept.id not in used_at or used_at[kept.id] >= unused_since
+            # One that cannot be read may be of a newer version of this package.
+            if kept.id in held or kept.result is None or (kept.doubtful is None and in_use):
+                needed.add(kept.step_run_id)
+            elif kept.doubtful is None:
+                sound.add(kept.step_run_id)
+        return {
+            name: Doomed(tuple(results.get(name, ())), name in sound, COLLECTED)
+            for name, state in attempts.items()
+            if state.ended and name not in needed
+        }
+
+    def files(self, found: Iterable[Item]) -> None:
+        """Collect what is needed by nobody whatever the catalog will say, if it is old enough."""
+        for item in found:
+            if self._is_young(item):
+                self.done.young.add(item.size_bytes)
+            else:
+                self._remove(item, KINDS[item.kind])
+
+    def _remove(self, item: Item, kind: str) -> None:
+        size_bytes = item.size_bytes
+        if self.done.deleted:
+            try:
+                if item.kind in ("place", "work"):
+                    remove_tree(item.path)
+                elif not remove_file(item):
+                    return
+            except StorageError as error:
+                self.done.refused.append(error.message)
+                return
+        self.done.kinds.setdefault(kind, Tally()).add(size_bytes)
+
+    def _drop_record(self, result_id: str) -> bool:
+        try:
+            self._default.remove(result_path(result_id))
+        except StorageError as error:
+            self.done.refused.append(error.message)
+            return False
+        return True
+
+    def _is_young(self, item: Item) -> bool:
+        folder = item.path.parent
+        if folder not in self._clocks:
+            self._clocks[folder] = clock_ns(folder)
+        return item.touched_ns > self._clocks[folder] - self._grace_ns
