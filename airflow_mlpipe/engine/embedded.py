@@ -136,7 +136,7 @@ class EmbeddedEngine:
                 pass_fds=[lock],
                 start_new_session=True,
                 cwd=self._home.folder,
-                env={**os.environ, "PYTHONPATH": _python_path()},
+                env={**os.environ, "PYTHONPATH": python_path()},
                 check=True,
             )
 
@@ -167,8 +167,8 @@ def hold(path: Path) -> Iterator[None]:
         os.close(gate)
 
 
-def _python_path() -> str:
-    """Return PYTHONPATH for the dispatcher, which runs in another folder: absolute, and with this package on it."""
+def python_path() -> str:
+    """Return PYTHONPATH for a process that runs in another folder: absolute, and with this package on it."""
     entries = [str(Path(part).resolve()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
     parent = Path(__file__).resolve().parents[2]
     # An installed package is found anyway, and its folder must not come before the standard library.
