@@ -16,7 +16,7 @@ from typing import Any
 from airflow.dag_processing.bundles.base import BaseDagBundle, BundleVersion
 
 # Airflow's processes read this module before they fork the parser of a file and the runner of a task, which then find
-# loaded what they need: 0.2 s a task.
+# loaded what they need.
 from airflow_mlpipe.engine import dag_factory as dag_factory
 from airflow_mlpipe.engine import loader as loader
 from airflow_mlpipe.engine import room as room
