@@ -15,7 +15,7 @@ from airflow_mlpipe.errors import ConfigError, NotFoundError, PermissionDeniedEr
 if TYPE_CHECKING:
     import httpx
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 PATIENCE_S = 15.0
 """How long a call is tried again while nobody answers: an API server that is started anew takes so long."""
 
