@@ -22,12 +22,12 @@ from airflow_mlpipe.engine.embedded import hold
 from airflow_mlpipe.engine.room import Room
 from airflow_mlpipe.engine.server_settings import (
     HOST,
-    OF_SCHEDULER,
     ServerHome,
     environment,
     free_port,
     process_environment,
     secrets_of,
+    service_environment,
     write_private,
 )
 from airflow_mlpipe.engine.server_state import ServerState, already_runs, birth_of
@@ -146,7 +146,7 @@ class Server:
             service = Service(
                 name,
                 [*airflow, *command],
-                env={**env, **(OF_SCHEDULER if name == "scheduler" else {})},
+                env=service_environment(name, env),
                 folder=self._home.folder,
                 log=self._home.log_of(name),
                 lock=lock,

@@ -22,6 +22,7 @@ METADATA_VARIABLE = "MLPIPE_METADATA_CONN"
 
 HOST = "127.0.0.1"
 
+_SQLITE = "airflow_mlpipe.engine.sqlite_connection"
 _BUNDLE_CLASS = "airflow_mlpipe.engine.bundle.WorkspaceBundle"
 _FOLDER_CLASS = "airflow.dag_processing.bundles.local.LocalDagBundle"
 
@@ -47,13 +48,6 @@ _TUNING = {
     "LOGGING__COLORED_CONSOLE_LOG": "False",
     "USAGE_DATA_COLLECTION__ENABLED": "False",
 }
-
-OF_SCHEDULER = {
-    # Scheduler and DAG processor both remove versions of bundles that nobody used for long. When they do it at the same
-    # time, one finds gone what the other has removed; the DAG processor logs that, the scheduler ends.
-    "AIRFLOW__DAG_PROCESSOR__STALE_BUNDLE_CLEANUP_INTERVAL": "0",
-}
-"""What the scheduler alone has in its environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +182,19 @@ def environment(home: ServerHome, config: Mapping[str, Any], url: str, paralleli
     return {"AIRFLOW_HOME": str(home.folder), WORKSPACE_VARIABLE: str(home.workspace), **own}
 
 
+def service_environment(service: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of one of Airflow's services, from what all have."""
+    changed = {}
+    if service == "scheduler":
+        # Scheduler and DAG processor both remove versions of bundles that nobody used for long. When they do it at the
+        # same time, one finds gone what the other has removed; the DAG processor logs that, the scheduler ends.
+        changed["AIRFLOW__DAG_PROCESSOR__STALE_BUNDLE_CLEANUP_INTERVAL"] = "0"
+    connect = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS"
+    if service == "api-server" and connect in variables:
+        changed[connect] = f"{_SQLITE}.CONNECT_API"
+    return {**variables, **changed}
+
+
 def process_environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a process of the server: this process's, without another Airflow's settings."""
     # The user's own Airflow settings (a remote log store, a secrets backend, another database) are for the user's own
@@ -199,7 +206,10 @@ def process_environment(variables: Mapping[str, str]) -> dict[str, str]:
 def _metadata(home: ServerHome, settings: Mapping[str, Any]) -> dict[str, str]:
     url = os.environ.get(METADATA_VARIABLE) or settings.get("metadata_conn")
     if not url:
-        return {"DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home.database}?timeout=30"}
+        return {
+            "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home.database}",
+            "DATABASE__SQL_ALCHEMY_CONNECT_ARGS": f"{_SQLITE}.CONNECT",
+        }
     scheme, separator, rest = str(url).partition("://")
     if not separator or scheme.partition("+")[0] not in ("postgres", "postgresql"):
         raise ConfigError(

@@ -64,3 +64,20 @@ def test_a_workspace_gets_a_server_and_loses_it(project: Path, tmp_path: Path):
     eventually(lambda: not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE], 20)
     assert json.loads(mlpipe(project, "status", "--json").stdout)["engine"] == "none"
     assert run(project, "--regenerate") == ("Completed", "embedded", ["completed", "completed"])
+
+
+@pytest.mark.postgres
+def test_airflows_metadata_may_lie_on_postgresql(project: Path):
+    import postgres
+
+    if reason := postgres.missing():
+        pytest.skip(reason)
+    mlpipe(project, "init")
+    with postgres.server() as url:
+        mlpipe(project, "up", "--detach", MLPIPE_METADATA_CONN=url)
+        try:
+            assert run(project) == ("Completed", "server", ["completed", "completed"])
+            assert run(project) == ("Completed", "none", ["reused", "reused"])
+            assert not (project / ".mlpipe" / "airflow" / "airflow.db").exists()
+        finally:
+            mlpipe(project, "up", "--stop")

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import json
 import socket
+import sqlite3
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from airflow_mlpipe.engine.server_settings import ServerHome, environment, free_port, process_environment, secrets_of
+from airflow_mlpipe.engine.server_settings import (
+    ServerHome,
+    environment,
+    free_port,
+    process_environment,
+    secrets_of,
+    service_environment,
+)
 from airflow_mlpipe.errors import ConfigError
 
 URL = "http://127.0.0.1:8123"
@@ -38,7 +47,13 @@ def test_it_is_tuned_for_chains_and_for_quick_publishing(home: ServerHome):
 
 def test_the_metadata_database_is_sqlite_unless_a_postgresql_is_named(home: ServerHome, monkeypatch):
     name = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
-    assert of(home)[name] == f"sqlite:///{home.database}?timeout=30"
+    found = of(home)
+    assert found[name] == f"sqlite:///{home.database}"
+    module, _, member = found["AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS"].rpartition(".")
+    connection = sqlite3.connect(home.workspace.parent / "db", **getattr(import_module(module), member))
+    assert connection.execute("PRAGMA synchronous").fetchone() == (1,)
+    assert connection.execute("PRAGMA busy_timeout").fetchone() == (30000,)
+    connection.close()
 
     found = of(home, metadata_conn="postgresql://u:p@h/db")
     assert (found[name], found[f"{name}_ASYNC"]) == ("postgresql+psycopg://u:p@h/db", "postgresql+asyncpg://u:p@h/db")
@@ -48,6 +63,20 @@ def test_the_metadata_database_is_sqlite_unless_a_postgresql_is_named(home: Serv
     with pytest.raises(ConfigError, match="metadata_conn is 'mysql...'; use postgresql://") as refused:
         of(home)
     assert "secret" not in refused.value.message
+
+
+def test_each_service_has_its_own_wait_and_one_cleans(home: ServerHome):
+    found = of(home)
+    connect, clean = (
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS",
+        "AIRFLOW__DAG_PROCESSOR__STALE_BUNDLE_CLEANUP_INTERVAL",
+    )
+
+    assert service_environment("api-server", found)[connect].endswith(".CONNECT_API")
+    assert service_environment("scheduler", found)[connect].endswith(".CONNECT")
+    assert connect not in service_environment("api-server", of(home, metadata_conn="postgresql://h/db"))
+    assert service_environment("scheduler", found)[clean] == "0"
+    assert clean not in service_environment("dag-processor", found)
 
 
 def test_a_workspace_may_set_anything_of_airflows(home: ServerHome):
