@@ -23,6 +23,7 @@ import commit
 import correctness
 import leases
 import on_postgres
+import server
 import thousand
 import trees
 import twice
@@ -113,6 +114,7 @@ PARTS = {
     "twice": twice.part,
     "leases": leases.part,
     "correctness": correctness.part,
+    "server": server.part,
 }
 
 

@@ -230,6 +230,38 @@ def demo(json: Json = False) -> int:
     return workspace.demo()
 
 
+@app.command()
+def up(
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Serve in the background.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="End the server of this workspace.")] = False,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of Airflow's UI and API (default: free).")] = None,
+    json: Json = False,
+) -> int:
+    """Start Airflow, with its UI and scheduler, on this workspace."""
+    from airflow_mlpipe.cli import server
+
+    return server.up(detach=detach, stop=stop, port=port)
+
+
+@app.command()
+def status(json: Json = False) -> int:
+    """Say what carries the runs of this workspace, and where its Airflow is."""
+    from airflow_mlpipe.cli import server
+
+    return server.status()
+
+
+@app.command()
+def env(json: Json = False) -> int:
+    """Print what makes the airflow command see this workspace.
+
+    Use it as: eval "$(mlpipe env)"
+    """
+    from airflow_mlpipe.cli import server
+
+    return server.env()
+
+
 @catalog.command()
 def rebuild(
     datastore: Annotated[

@@ -84,15 +84,20 @@ def close_dead_runs(catalog: Catalog, error: str = DIED, *, queued_too: bool = F
     alive = {"Preparing", "Running", "CancelRequested", "Finalizing"} | ({"Queued"} if queued_too else set())
     dead = [run for run in catalog.list_runs(limit=_LATEST) if run.engine == "embedded" and run.status in alive]
     for run in dead:
-        now = datetime.now(UTC)
-        for row in catalog.steps(run.id):
-            if row.status == "running":
-                catalog.update_step(run.id, row.step_id, status="failed", error=error, ended_at=now)
+        fail_running_steps(catalog, run.id, error)
         try:
             spec = PipelineSpec.from_json(catalog.get_spec(run.spec_digest))
         except (MlpipeError, ValueError):
             # Written by a newer version, or damaged: the run is over all the same.
-            catalog.update_run(run.id, status="Failed", ended_at=now, error=error)
+            catalog.update_run(run.id, status="Failed", ended_at=datetime.now(UTC), error=error)
         else:
             close_run(catalog, run.id, spec, error=error)
     return [run.id for run in dead]
+
+
+def fail_running_steps(catalog: Catalog, run_id: str, error: str) -> None:
+    """Mark the steps of a run that are told to run, and do not, as failed."""
+    now = datetime.now(UTC)
+    for row in catalog.steps(run_id):
+        if row.status == "running":
+            catalog.update_step(run_id, row.step_id, status="failed", error=error, ended_at=now)

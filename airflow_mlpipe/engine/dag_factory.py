@@ -8,15 +8,13 @@ from typing import Any
 
 from airflow.sdk import DAG, Param
 
-from airflow_mlpipe.engine.names import REUSE_CHECK, pool_of
+from airflow_mlpipe.engine.names import REUSE_CHECK, TAG, digest_tag, pool_of
 from airflow_mlpipe.engine.operators import StepOperator
 from airflow_mlpipe.engine.sensor import ReuseSensor
 from airflow_mlpipe.model.graph import dependencies
 from airflow_mlpipe.model.parameter import ParameterSpec
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.model.step import StepSpec
-
-TAG = "mlpipe"
 
 TRIGGER_RULE = "none_failed_min_one_success"
 """A step runs if nothing above it failed and the sensor, which is directly above every step, succeeded.
@@ -80,11 +78,6 @@ def build_dag(
 def param(parameter: ParameterSpec) -> Param:
     """Return the form field and check that Airflow makes of a pipeline's parameter."""
     return Param(parameter.default, type=parameter.type)
-
-
-def digest_tag(spec: PipelineSpec) -> str:
-    """Return the tag that carries the identity of `spec`."""
-    return f"{TAG}:{spec.digest}"
 
 
 def _arguments(step: StepSpec) -> dict[str, Any]:

@@ -18,6 +18,8 @@ _MAX_REVIVALS = 3
 """How often one client starts a dispatcher for a run that dispatchers leave untaken: one that cannot start at all,
 and cannot even say so in the catalog because the disk is full, would be started for ever."""
 
+_SITE_FOLDERS = ("site-packages", "dist-packages")
+
 _LOG_BYTES = 1 << 20
 """Size at which the dispatcher's log is put aside for a new one."""
 
@@ -136,7 +138,7 @@ class EmbeddedEngine:
                 pass_fds=[lock],
                 start_new_session=True,
                 cwd=self._home.folder,
-                env={**os.environ, "PYTHONPATH": _python_path()},
+                env={**os.environ, "PYTHONPATH": python_path()},
                 check=True,
             )
 
@@ -167,11 +169,20 @@ def hold(path: Path) -> Iterator[None]:
         os.close(gate)
 
 
-def _python_path() -> str:
-    """Return PYTHONPATH for the dispatcher, which runs in another folder: absolute, and with this package on it."""
+def python_path() -> str:
+    """Return PYTHONPATH for a process that runs in another folder: absolute, and with this package on it."""
     entries = [str(Path(part).resolve()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
     parent = Path(__file__).resolve().parents[2]
-    # An installed package is found anyway, and its folder must not come before the standard library.
-    if parent.name not in ("site-packages", "dist-packages"):
+    # An installed package is found anyway, a source checkout too if it was installed as editable. The folder must not
+    # come before the standard library, and packages on another path would be another environment to the reuse keys.
+    if parent.name not in _SITE_FOLDERS and not _is_installed_as_editable():
         entries.append(str(parent))
     return os.pathsep.join(dict.fromkeys(entries))
+
+
+def _is_installed_as_editable() -> bool:
+    """Whether a folder of installed packages leads to this source checkout."""
+    return any(
+        Path(entry).name in _SITE_FOLDERS and next(Path(entry).glob("airflow_mlpipe-*.dist-info"), None) is not None
+        for entry in sys.path
+    )

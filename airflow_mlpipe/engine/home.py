@@ -1,4 +1,4 @@
-"""The AIRFLOW_HOME of a workspace's embedded runs. Imports nothing of Airflow: it must come first."""
+"""The AIRFLOW_HOME of a workspace. Imports nothing of Airflow: it must come first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class Home:
-    """Where an embedded engine keeps its things.
+    """Where the engines of a workspace keep their things.
 
     Attributes:
         workspace: the ``.mlpipe`` folder.
@@ -15,7 +15,7 @@ class Home:
         database: Airflow's metadata database.
         logs: Airflow's task logs.
         dispatcher_log: what dispatchers print.
-        lock: held by the dispatcher as long as it lives; one per workspace.
+        lock: held by the one who runs tasks, dispatcher or server, as long as it lives.
         gate: held for a moment by whoever starts a dispatcher, and by a dispatcher that is about to leave.
     """
 
@@ -39,20 +39,25 @@ def use_home(home: Home) -> None:
     os.environ.update(
         {
             "AIRFLOW_HOME": str(home.folder),
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_plain(home.folder)}/{home.database.name}",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{plain(home.folder)}/{home.database.name}",
             "AIRFLOW__CORE__DAGS_FOLDER": str(home.folder / "dags"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(home.folder / "plugins"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": f"{_plain(home.folder)}/{home.logs.name}",
+            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": f"{plain(home.folder)}/{home.logs.name}",
             "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
             "MLPIPE_WORKSPACE": str(home.workspace),
         }
     )
 
 
-def _plain(folder: Path) -> str:
+def plain(folder: Path) -> str:
     """Return a path to `folder` that means the same in an SQLAlchemy URL and after Airflow expanded variables.
 
-    Neither has a way to quote; the dispatcher works in this folder.
+    Neither has a way to quote; the processes of this Airflow work in this folder.
     """
-    return "/proc/self/cwd" if set(str(folder)) & set("?$%#") else str(folder)
+    return str(folder) if is_plain(folder) else "/proc/self/cwd"
+
+
+def is_plain(folder: Path) -> bool:
+    """Whether a path means itself in an SQLAlchemy URL and in Airflow's configuration."""
+    return not set(str(folder)) & set("?$%#")

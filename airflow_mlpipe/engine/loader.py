@@ -1,59 +1,105 @@
-"""The DAGs of a workspace's pipelines: what ``dags/mlpipe.py`` puts in front of Airflow."""
+"""The DAGs of a workspace's pipelines: what the bundle's files and ``dags/mlpipe.py`` put in front of Airflow."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from airflow_mlpipe.engine.dag_factory import build_dag
 from airflow_mlpipe.engine.names import WORKSPACE_VARIABLE
-from airflow_mlpipe.model.spec import PipelineSpec
+from airflow_mlpipe.engine.spec_registry import SpecRegistry, shard_of
+from airflow_mlpipe.model.digest import short
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
-SPECS = "specs"
-"""Folder of the workspace with the latest spec of each pipeline that ran, ``<pipeline>.json``."""
+    from airflow_mlpipe.model.digest import Digest
 
 _log = logging.getLogger(__name__)
 
 
-def keep_spec(spec: PipelineSpec, workspace: Path) -> None:
-    """Make `spec` the one that :func:`load_dags` shows for its pipeline."""
-    folder = workspace / SPECS
-    folder.mkdir(exist_ok=True)
-    # Elsewhere first: a reader never sees half a file. The process id keeps two writers apart.
-    draft = folder / f".{spec.name}.{os.getpid()}"
-    draft.write_text(spec.to_json(), encoding="utf-8")
-    draft.replace(folder / f"{spec.name}.json")
+def load_dags(
+    fileloc: str, workspace: Path | str | None = None, *, version: str | None = None, shard: str | None = None
+) -> dict[str, DAG]:
+    """Return the DAGs of the pipelines of a workspace, by name; reads their specs and nothing else.
 
-
-def load_dags(fileloc: str, workspace: Path | None = None) -> dict[str, DAG]:
-    """Return the DAGs of the pipelines that ran in a workspace, by name; reads their specs and nothing else.
-
-    A worker that asks for one DAG gets that one alone. A spec that cannot be read is logged and left out: it
-    must not take the others with it.
+    A worker that asks for one DAG gets that one alone. A spec that cannot be read or made a DAG of is an import error
+    of its own, ``<pipeline>.json``: it does not take the others with it.
 
     Args:
         fileloc: the file that is shown as the DAGs' code: the caller's ``__file__``.
         workspace: the ``.mlpipe`` folder; default is the one named by ``MLPIPE_WORKSPACE``, and no DAG without one.
+        version: of the registry; default is the newest.
+        shard: only the pipelines of this part of the registry; default is all.
     """
     from airflow.sdk import get_parsing_context
 
-    named = os.environ.get(WORKSPACE_VARIABLE)
-    folder = workspace or (Path(named) if named else None)
-    if folder is None:
+    named = workspace or os.environ.get(WORKSPACE_VARIABLE)
+    if not named:
         return {}
+    folder = Path(named)
+    registry = SpecRegistry(folder)
     wanted = get_parsing_context().dag_id
-    dags = {}
-    for path in sorted((folder / SPECS).glob("*.json")):
-        if wanted is not None and path.stem != wanted:
+    if wanted is not None:
+        digest = registry.digest_of(wanted, version)
+        return {} if digest is None else {wanted: _build(registry, wanted, digest, folder, fileloc)}
+    dags: dict[str, DAG] = {}
+    for name, (digest, _) in sorted(registry.entries(version).items()):
+        if shard is not None and shard_of(name) != shard:
             continue
         try:
-            spec = PipelineSpec.from_json(path.read_bytes())
-            dags[spec.name] = build_dag(spec, workspace=folder, fileloc=fileloc)
-        except (OSError, ValueError):
-            _log.exception("spec %s cannot be read; submit its pipeline again", path)
+            dag = _build(registry, name, digest, folder, fileloc)
+            # Airflow does it again, but books what it finds - a schedule that is none - on the whole file.
+            dag.validate()
+        except Exception as error:
+            _log.exception("pipeline '%s': no DAG can be made of its spec %s", name, digest)
+            why = " ".join(str(error).split()).rstrip(".")
+            dag = _broken(name, f"pipeline '{name}': no DAG can be made of its spec {short(digest)}: {why}")
+        dags[name] = dag
     return dags
+
+
+def _build(registry: SpecRegistry, name: str, digest: Digest, workspace: Path, fileloc: str) -> DAG:
+    from airflow_mlpipe.engine.dag_factory import build_dag
+
+    spec = registry.spec(digest)
+    if spec.name != name:
+        raise ValueError(f"it is the spec of '{spec.name}'")
+    return build_dag(spec, workspace=workspace, fileloc=fileloc, wait_for_inputs_s=_wait_for_inputs_s(workspace))
+
+
+def _wait_for_inputs_s(workspace: Path) -> float:
+    """Return the setting of that name. Read here: what else opens a workspace is too much for a parse."""
+    try:
+        config = json.loads((workspace / "config.json").read_bytes())
+        return float(config.get("settings", {}).get("wait_for_inputs_s") or 0.0)
+    except (OSError, ValueError):
+        return 0.0
+
+
+def _broken(name: str, why: str) -> DAG:
+    """Return a DAG that becomes an import error of its own, the only kind that spares the file's other DAGs.
+
+    Airflow marks every DAG of a file as gone when the file itself has an error. An error in serializing is
+    booked on the path that the DAG names.
+    """
+    from airflow.sdk import DAG
+
+    class Broken(DAG):
+        """Never serialized."""
+
+        @property
+        def relative_fileloc(self) -> str:
+            return f"{name}.json"
+
+        @relative_fileloc.setter
+        def relative_fileloc(self, _path: Any) -> None:
+            """Whatever file it was loaded from."""
+
+        @classmethod
+        def get_serialized_fields(cls) -> frozenset[str]:
+            raise ValueError(f"{why}; submit the pipeline again")
+
+    return Broken(name, schedule=None)

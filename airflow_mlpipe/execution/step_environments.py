@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -64,14 +65,15 @@ class StepEnvironments:
 
         if digest in self._snapshots:
             return python_imports(self._snapshots[digest], self._index)
+        # The author's own reading of the snapshot, so that submit and worker never disagree about a key.
+        nowhere = Snapshot(digest=digest, code=digest, files=0, size_bytes=0, source=self._cache.with_name("no-folder"))
+        with suppress(MissingDataError):
+            # Answers if the index knows the snapshot. A temporary folder a step would cost as much as the whole plan.
+            return python_imports(nowhere, self._index)
         with system_errors("make a temporary folder in", os.environ.get("TMPDIR") or "/tmp"):
             # What cannot be removed again does not matter to the step.
             place = TemporaryDirectory(prefix="mlpipe-", ignore_cleanup_errors=True)
         with place as folder:
-            # The author's own reading of the snapshot, so that submit and worker never disagree about a key.
-            laid_out = Snapshot(digest=digest, code=digest, files=0, size_bytes=0, source=Path(folder) / "code")
-            with suppress(MissingDataError):
-                # Not laid out yet: answers if the index knows the snapshot.
-                return python_imports(laid_out, self._index)
+            laid_out = replace(nowhere, source=Path(folder) / "code")
             extract_snapshot(digest, self._store, laid_out.source)
             return python_imports(laid_out, self._index)

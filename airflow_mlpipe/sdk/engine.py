@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from airflow_mlpipe.errors import ConfigError
 
-DEFAULT_ENGINE = "airflow_mlpipe.engine.embedded:EmbeddedEngine"
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DEFAULT_ENGINE = "airflow_mlpipe.engine.selection:WorkspaceEngine"
+
+SERVER = "airflow_mlpipe.engine.server_control:ServerControl"
 
 
 class Engine(Protocol):
     """Runs what the catalog holds. The run's row carries everything: spec digest, parameters, flags."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What a run is recorded to be carried by, if it is submitted now."""
 
     def submit(self, run_id: str) -> None:
         """Start a run whose row is in the catalog with status ``Queued``; returns at once."""
@@ -29,15 +36,47 @@ class Engine(Protocol):
         """Say where to look when a run fails without a step to blame."""
 
 
+class ServerControl(Protocol):
+    """The Airflow server of a workspace, from outside."""
+
+    def serve(self, port: int | None, say: Callable[[str], None], ready: Callable[[dict[str, Any]], None]) -> None:
+        """Be the server until Ctrl-C or SIGTERM; `ready` gets its ``url``, ``user`` and ``password``."""
+
+    def start(self, port: int | None, say: Callable[[str], None]) -> dict[str, Any]:
+        """Start one in the background; returns its ``url``, ``user`` and ``password``."""
+
+    def stop(self) -> bool:
+        """End it. Returns whether one ran."""
+
+    def status(self) -> dict[str, Any]:
+        """Return what carries the workspace's runs."""
+
+    def variables(self) -> dict[str, str]:
+        """Return the environment in which the ``airflow`` command sees the workspace."""
+
+
 def load_engine(dotted: str, workspace_dir: Path) -> Engine:
     """Return the engine named ``module:Class``, made for a workspace.
 
     Raises:
         ConfigError: if there is no such class, or a library that it needs is not installed.
     """
+    return cast(Engine, _load(dotted, workspace_dir))
+
+
+def load_server(workspace_dir: Path) -> ServerControl:
+    """Return what controls the Airflow server of a workspace.
+
+    Raises:
+        ConfigError: if Airflow is not installed.
+    """
+    return cast(ServerControl, _load(SERVER, workspace_dir))
+
+
+def _load(dotted: str, workspace_dir: Path) -> object:
     module_name, _, class_name = dotted.partition(":")
     try:
-        made = getattr(import_module(module_name), class_name)(workspace_dir)
+        return getattr(import_module(module_name), class_name)(workspace_dir)
     except ImportError as error:
         missing = (error.name or str(error)).split(".")[0]
         raise ConfigError(
@@ -49,4 +88,3 @@ def load_engine(dotted: str, workspace_dir: Path) -> Engine:
             f"engine '{dotted}' does not exist; 'engine' in the workspace's config.json is 'module:Class', "
             f"by default '{DEFAULT_ENGINE}'"
         ) from error
-    return cast(Engine, made)

@@ -266,6 +266,11 @@ class PipelineRun(Run):
         catalog.request_stop(self.id, "cancel", f"cancelled by {_user()}")
         self._workspace.engine.cancel(self.id)
 
+    def get_portal_url(self) -> str:
+        """Return a link to the run: to Airflow's UI where a server carries it, else to the workspace's folder."""
+        find = getattr(self._workspace.engine, "portal_url", None) if self.engine == "server" else None
+        return (find(self.id) if find is not None else None) or super().get_portal_url()
+
     def close_as_dead(self, reason: str) -> None:
         """Mark the run as failed because nothing carries it on.
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.compute import ComputeTarget
     from airflow_mlpipe.sdk.dataset import AbstractDataset
     from airflow_mlpipe.sdk.datastore import Datastore
-    from airflow_mlpipe.sdk.engine import Engine
+    from airflow_mlpipe.sdk.engine import Engine, ServerControl
     from airflow_mlpipe.sdk.environment import Environment
     from airflow_mlpipe.sdk.experiment import Experiment
     from airflow_mlpipe.sdk.model import Model
@@ -248,6 +248,17 @@ class Workspace:
         from airflow_mlpipe.sdk.engine import DEFAULT_ENGINE, load_engine
 
         return load_engine(self._config.engine or DEFAULT_ENGINE, self.dir)
+
+    @cached_property
+    def server(self) -> ServerControl:
+        """Its own Airflow server, which ``mlpipe up`` starts.
+
+        Raises:
+            ConfigError: if Airflow is not installed.
+        """
+        from airflow_mlpipe.sdk.engine import load_server
+
+        return load_server(self.dir)
 
     def store(self, name: str) -> LocalStore:
         """Return the bytes behind a datastore.

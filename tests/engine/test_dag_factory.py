@@ -149,30 +149,6 @@ def test_parsing_opens_nothing(monkeypatch, tmp_path):
     assert set(dag_of(spec, workspace=tmp_path / "absent").task_ids) == {"reuse_check", "a"}
 
 
-def test_the_loader_gives_kept_specs_and_leaves_out_a_damaged_one(tmp_path, monkeypatch, caplog):
-    from airflow_mlpipe.engine.loader import keep_spec, load_dags
-
-    keep_spec(diamond(), tmp_path)
-    (tmp_path / "specs" / "bad.json").write_text("{")
-    monkeypatch.setenv("MLPIPE_WORKSPACE", str(tmp_path))
-
-    assert list(load_dags("/dags/mlpipe.py")) == ["diamond"]
-    assert load_dags("/dags/mlpipe.py")["diamond"].fileloc == "/dags/mlpipe.py"
-    assert "bad.json" in caplog.text
-
-
-def test_a_worker_builds_only_the_dag_it_asks_for(tmp_path, monkeypatch):
-    from airflow.sdk.definitions.context import _AIRFLOW_PARSING_CONTEXT_DAG_ID as asked
-
-    from airflow_mlpipe.engine.loader import keep_spec, load_dags
-
-    for name in ("one", "two"):
-        keep_spec(diamond().model_copy(update={"name": name}), tmp_path)
-    monkeypatch.setenv(asked, "two")
-
-    assert list(load_dags("/dags/mlpipe.py", tmp_path)) == ["two"]
-
-
 def test_without_a_workspace_there_are_no_dags(monkeypatch):
     from airflow_mlpipe.engine.loader import load_dags
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
-from airflow_mlpipe.engine.embedded import EmbeddedEngine
+from airflow_mlpipe.engine.embedded import EmbeddedEngine, python_path
 from airflow_mlpipe.errors import UnreachableError
 
 pytestmark = pytest.mark.airflow
@@ -41,3 +45,20 @@ def test_a_cancelled_run_does_not_start_a_dispatcher(workspace):
     engine = EndsAtOnce(workspace.dir)
     engine.reap()
     assert engine.started == 0
+
+
+def test_a_process_of_ours_sees_the_packages_that_its_parent_sees():
+    # Another path would be another environment to the reuse keys, and what is installed would be read anew each time.
+    code = "from airflow_mlpipe.execution.environments import _signature; print(_signature())"
+    environments = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd="/",
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+        ).stdout
+        for path in (os.environ.get("PYTHONPATH", ""), python_path())
+    ]
+
+    assert environments[0] == environments[1] != ""

@@ -245,7 +245,9 @@ class Reader:
         return "\n".join((self.folder / ".printed").read_text("utf-8", errors="replace").splitlines()[-30:])
 
     def close(self) -> None:
-        """Ends the interpreter of the python blocks."""
+        """Ends the interpreter of the python blocks, and a server that a block started and none stopped."""
+        if (self.folder / ".mlpipe" / "airflow" / "server.json").exists():
+            self._shell("mlpipe up --stop")
         if self.driver is not None:
             assert self.driver.stdin is not None
             assert self.answers is not None

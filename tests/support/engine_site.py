@@ -56,13 +56,13 @@ def eventually(condition: Callable[[], object], patience_s: float = PATIENCE_S) 
 class Site:
     """One workspace."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings) -> None:
         self.dir = folder / ".mlpipe"
         # The steps' own files, in a place that needs no quotes in a shell line.
         self.files = folder.parent / "files"
         (self.dir / "stores" / "store").mkdir(parents=True)
         self.files.mkdir()
-        config = {"workspace_name": "w", "id": str(uuid.uuid4()), "settings": {"max_active_steps": 4}}
+        config = {"workspace_name": "w", "id": str(uuid.uuid4()), "settings": {"max_active_steps": 4, **settings}}
         (self.dir / "config.json").write_text(json.dumps(config))
         self.catalog = Catalog.create(f"sqlite:///{self.dir / 'catalog.db'}")
         url = (self.dir / "stores" / "store").as_uri()
@@ -80,7 +80,7 @@ class Site:
             pipeline=name,
             spec_digest=spec.digest,
             status="Queued",
-            engine="embedded",
+            engine=self.engine.name,
             created_at=datetime.now(UTC),
             **fields,
         )
@@ -111,7 +111,8 @@ class Site:
         try:
             return eventually(ended)
         except AssertionError as error:
-            error.add_note((self.dir / "airflow" / "dispatcher.log").read_text()[-3000:])
+            for log in sorted((self.dir / "airflow").glob("*.log")):
+                error.add_note(f"{log.name}: {log.read_text()[-2000:]}")
             raise
 
     def run(self, *steps: StepSpec, **fields) -> RunRow:

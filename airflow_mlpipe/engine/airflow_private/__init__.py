@@ -14,7 +14,14 @@ Import this module only after :func:`airflow_mlpipe.engine.home.use_home` has na
 
 from __future__ import annotations
 
-from airflow_mlpipe.engine.airflow_private.database import ensure_pools, head_revision, open_database, write_dag
+from airflow_mlpipe.engine.airflow_private.database import (
+    end_runs,
+    ensure_pools,
+    head_revision,
+    migrate_database,
+    open_database,
+    write_dag,
+)
 from airflow_mlpipe.engine.airflow_private.runs import FollowedRun
 from airflow_mlpipe.engine.airflow_private.tasks import Outcome, TaskRunner, log_path
 
@@ -22,9 +29,11 @@ __all__ = [
     "FollowedRun",
     "Outcome",
     "TaskRunner",
+    "end_runs",
     "ensure_pools",
     "head_revision",
     "log_path",
+    "migrate_database",
     "open_database",
     "write_dag",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,13 @@ from airflow import settings
 from airflow.models import import_all_models
 from airflow.models.base import Base
 from airflow.models.dagbundle import DagBundleModel
+from airflow.models.dagrun import DagRun
 from airflow.models.pool import Pool
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.serialization.definitions.dag import SerializedDAG
 from airflow.serialization.serialized_objects import LazyDeserializedDAG
 from airflow.utils import db
+from airflow.utils.state import DagRunState, State, TaskInstanceState
 from sqlalchemy import create_engine, event, select, text
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
@@ -91,6 +93,32 @@ def _create_database(path: Path) -> None:
         session.commit()
     engine.dispose()
     draft.replace(path)
+
+
+def migrate_database() -> Session:
+    """Bring the database that Airflow's settings name up to date and return a session on it."""
+    import_all_models()
+    db.initdb()
+    session: Session = settings.Session()
+    if session.get(DagBundleModel, BUNDLE) is None:
+        session.add(DagBundleModel(name=BUNDLE))
+        session.commit()
+    return session
+
+
+def end_runs(session: Session, run_ids: Collection[str]) -> list[str]:
+    """Mark those of the runs that have not ended as failed, with their tasks. Returns their ids."""
+    open_runs = session.scalars(select(DagRun).where(DagRun.state.in_(State.unfinished_dr_states)))
+    ended = [run for run in open_runs if run.run_id in run_ids]
+    for run in ended:
+        for ti in run.get_task_instances(session=session):
+            if ti.state not in State.finished:
+                ti.state = (
+                    TaskInstanceState.FAILED if ti.state == TaskInstanceState.RUNNING else TaskInstanceState.SKIPPED
+                )
+        run.state = DagRunState.FAILED
+    session.commit()
+    return [run.run_id for run in ended]
 
 
 def ensure_pools(session: Session, slots: Mapping[str, int | None]) -> dict[str, float]:

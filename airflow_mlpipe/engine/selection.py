@@ -1,0 +1,84 @@
+"""Which engine runs what is submitted: a live server if there is one, else the embedded engine."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_mlpipe.engine.embedded import EmbeddedEngine
+from airflow_mlpipe.engine.room import Room
+from airflow_mlpipe.engine.server_settings import ServerHome
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.engine.client import ServerEngine
+
+
+class WorkspaceEngine:
+    """The engine of a workspace that names none.
+
+    A server that the workspace's settings name, or that was started by ``mlpipe up`` and not stopped, gets what is
+    submitted; if it does not answer, that is an error. What a run began with carries it to its end.
+    """
+
+    def __init__(self, workspace_dir: Path) -> None:
+        """Serve the workspace whose ``.mlpipe`` folder is `workspace_dir`.
+
+        Raises:
+            ModuleNotFoundError: if the engine needs Airflow and it is not installed.
+        """
+        self._folder = Path(workspace_dir).resolve()
+        self._home = ServerHome(self._folder)
+        self._room = Room(self._folder)
+        if self.name == "embedded":
+            # Found out here: a run must not be stored that nobody can carry.
+            self._embedded  # noqa: B018 - made for its error
+
+    @property
+    def name(self) -> str:
+        """``server`` or ``embedded``: what runs what is submitted now."""
+        from airflow_mlpipe.engine.server_state import ServerState
+
+        # Read anew: a notebook's workspace lives long.
+        room = Room(self._folder)
+        remote = room.config.get("settings", {}).get("airflow_url")
+        return "server" if remote or ServerState.of(self._home) is not None else "embedded"
+
+    def submit(self, run_id: str) -> None:
+        """Start a run by the engine that its row names."""
+        self._of(run_id).submit(run_id)
+
+    def cancel(self, run_id: str) -> None:
+        """Act on a cancellation that is in the catalog already."""
+        self._of(run_id).cancel(run_id)
+
+    def is_alive(self, run_id: str) -> bool:
+        """Whether somebody is carrying the run on."""
+        return self._of(run_id).is_alive(run_id)
+
+    def reap(self) -> None:
+        """Close the embedded runs that nobody carries on; a server closes its own."""
+        if self.name == "embedded":
+            self._embedded.reap()
+
+    def log_hint(self, run_id: str) -> str:
+        """Say where to look when a run fails without a step to blame."""
+        return self._of(run_id).log_hint(run_id)
+
+    def portal_url(self, run_id: str) -> str | None:
+        """Return the address of a run in Airflow's UI, or None if no server is there to show it."""
+        engine = self._of(run_id)
+        return None if isinstance(engine, EmbeddedEngine) else engine.portal_url(run_id)
+
+    def _of(self, run_id: str) -> EmbeddedEngine | ServerEngine:
+        return self._server if self._room.catalog.get_run(run_id).engine == "server" else self._embedded
+
+    @cached_property
+    def _embedded(self) -> EmbeddedEngine:
+        return EmbeddedEngine(self._folder)
+
+    @cached_property
+    def _server(self) -> ServerEngine:
+        from airflow_mlpipe.engine.client import ServerEngine
+
+        return ServerEngine(self._folder)

@@ -1,0 +1,160 @@
+"""Measure runs through a live Airflow that `mlpipe up` starts: a part of bench.py.
+
+Needs a machine with nothing else to do: Airflow's processes, and 8 steps at a time, share its cores.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from workload import Workload
+
+from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES, RunRow, StepRow
+from airflow_mlpipe.engine.client import ServerEngine
+from airflow_mlpipe.engine.names import digest_tag
+from airflow_mlpipe.engine.room import Room
+from airflow_mlpipe.engine.spec_registry import SpecRegistry
+from airflow_mlpipe.errors import NotFoundError
+from airflow_mlpipe.model.spec import PipelineSpec
+from airflow_mlpipe.model.step import Argument, StepSpec
+
+SLOTS = 8
+REGISTERED = 1000
+
+Row = tuple[str, str]
+
+
+class Served:
+    """One workspace and its server, asked as the SDK asks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.work = Workload(folder).create()
+        self.dir = folder / ".mlpipe"
+        config = json.loads((self.dir / "config.json").read_text())
+        config["settings"] = {"max_active_steps": SLOTS}
+        (self.dir / "config.json").write_text(json.dumps(config))
+        self.starts_s = self.work.mlpipe("up", "--detach")
+        self.engine = ServerEngine(self.dir)
+        self.room = Room(self.dir)
+        self.registry = SpecRegistry(self.dir)
+
+    def stop(self) -> None:
+        self.work.mlpipe("up", "--stop")
+
+    def last(self) -> RunRow:
+        return self.room.catalog.list_runs(limit=1)[0]
+
+    def again(self) -> float:
+        """Trigger the last run's pipeline through Airflow, as a schedule does; return seconds to its end."""
+        before = self.last()
+        row = RunRow(
+            id=str(uuid.uuid4()), experiment="bench", pipeline=before.pipeline, spec_digest=before.spec_digest,
+            status="Queued", engine="server", created_at=datetime.now(UTC), parameters=before.parameters,
+        )  # fmt: skip
+        steps = [
+            StepRow(run_id=row.id, step_id=s.step_id, step_run_id=str(uuid.uuid4()), name=s.name, position=s.position)
+            for s in self.room.catalog.steps(before.id)
+        ]
+        self.room.catalog.start_run(row, steps)
+        started = time.perf_counter()
+        self.engine.submit(row.id)
+        while self.room.catalog.get_run(row.id).status not in FINAL_RUN_STATUSES:
+            time.sleep(0.02)
+            self.engine.is_alive(row.id)
+        return time.perf_counter() - started
+
+    def shown_s(self, spec: PipelineSpec) -> float:
+        """Publish a spec; return seconds until a DAG run of it can be triggered."""
+        started = time.perf_counter()
+        self.registry.publish(spec)
+        while True:
+            try:
+                dag = self.engine.api.get("dags", spec.name)
+            except NotFoundError:
+                dag = {"tags": ()}
+            if any(tag["name"] == digest_tag(spec) for tag in dag["tags"]):
+                return time.perf_counter() - started
+            time.sleep(0.02)
+
+
+def spec_of(name: str, word: str = "true", steps: int = 6) -> PipelineSpec:
+    return PipelineSpec(
+        name=name,
+        steps=tuple(
+            StepSpec(id=f"s{i}", name=f"s{i}", kind="command", shell=True, arguments=(Argument(value=word),))
+            for i in range(steps)
+        ),
+    )
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} s [{min(values):.2f}-{max(values):.2f}]"
+
+
+def part(folder: Path) -> Iterator[Row]:
+    served = Served(folder / "server")
+    try:
+        yield "`mlpipe up --detach`", f"{served.starts_s:.1f} s"
+        yield from _chains(served)
+        yield from _fan_out(served)
+        yield from _publishing(served)
+    finally:
+        served.stop()
+
+
+def _chains(served: Served) -> Iterator[Row]:
+    for length in (10, 100, 1000):
+        served.work.chain(length)
+        if length <= 100:
+            served.work.mlpipe("run", "pipeline.py")
+            run = served.last()
+            each = (run.ended_at - run.started_at).total_seconds() / length
+            yield f"chain of {length} through a server, from trigger to end", f"{each:.3f} s a step"
+        else:
+            # Computed without a server, in a twelfth of the time; the results are the same.
+            served.stop()
+            served.work.mlpipe("run", "pipeline.py")
+            served.work.mlpipe("up", "--detach")
+        served.again()
+        yield f"chain of {length}, all reused, triggered in Airflow", spread([served.again() for _ in range(5)])
+
+
+def _fan_out(served: Served) -> Iterator[Row]:
+    served.work.sleepers(50, 1.0)
+    served.work.mlpipe("run", "pipeline.py")
+    spans = [tuple(map(float, line.split())) for line in served.work.ran() if " " in line]
+    wall = max(end for _, end in spans) - min(start for start, _ in spans)
+    ideal = -(-50 // SLOTS)
+    yield f"50 steps of 1 s on {SLOTS} slots", f"{wall:.1f} s, {wall / ideal:.2f} of the ideal"
+
+
+def _publishing(served: Served) -> Iterator[Row]:
+    yield (
+        "new pipeline, from publish to a DAG that can be triggered",
+        spread([served.shown_s(spec_of(f"new{i}")) for i in range(5)]),
+    )
+    yield "changed pipeline, likewise", spread([served.shown_s(spec_of("new0", f"echo {i}")) for i in range(5)])
+    few = [_start_s(served) for _ in range(5)]
+    for i in range(REGISTERED):
+        served.registry.publish(spec_of(f"many{i}"))
+    last = spec_of("many-last")
+    yield f"{REGISTERED} new pipelines at once, all of them", f"{served.shown_s(last):.1f} s"
+    yield (
+        f"changed pipeline among {REGISTERED}",
+        spread([served.shown_s(spec_of("new0", f"echo {i}+")) for i in range(5)]),
+    )
+    many = [_start_s(served) for _ in range(5)]
+    yield (
+        f"a run of one tiny step with few pipelines and among {REGISTERED}",
+        f"{statistics.median(few):.2f} and {statistics.median(many):.2f} s",
+    )
+
+
+def _start_s(served: Served) -> float:
+    return served.again()
