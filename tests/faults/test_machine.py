@@ -151,6 +151,8 @@ class Machine(RuleBasedStateMachine):
             (self.site.dir / f"catalog.db{part}").unlink(missing_ok=True)
         rebuild_catalog(self.workspace())
         self.site = FaultSite(self.site.folder).move_in()
+        for folder in ("azureml", "runs"):
+            self.site.strangers |= {path.name for path in self.site.store.path_of(folder).glob("*")}
 
     def workspace(self) -> Workspace:
         return Workspace.from_config(self.site.dir / "config.json")
