@@ -29,8 +29,10 @@ class StepOperator(BaseOperator):
     """Runs one step of a pipeline, unless a result for its inputs has turned up since the run was planned.
 
     Args:
-        spec_digest: identity of the spec the DAG was built from; a run of another one is refused.
+        spec_digest: identity of the spec the DAG was built from; a run of another one is refused. None for a DAG file,
+            whose spec is made by its ReuseSensor when a run starts.
         workspace: the ``.mlpipe`` folder, or None for the one named by ``MLPIPE_WORKSPACE``.
+        step_id: the step, by its id in the pipeline; by default the task's own id without its group.
     """
 
     # User text is never a template, and no argument names a file to be read as one.
@@ -38,11 +40,24 @@ class StepOperator(BaseOperator):
     template_ext: Sequence[str] = ()
     ui_color = "#e8f1fb"
 
-    def __init__(self, *, spec_digest: str, workspace: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        spec_digest: str | None = None,
+        workspace: str | None = None,
+        step_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.spec_digest = spec_digest
         self.workspace = workspace
+        self.step_id = step_id or self.task_id.removeprefix(self.task_group.child_id("") if self.task_group else "")
         self._killed: str | None = None
+
+    @property
+    def part(self) -> str:
+        """What the task ids of its pipeline begin with, in this DAG."""
+        return self.task_id.removesuffix(self.step_id)
 
     def execute(self, context: Context) -> None:
         """Run the step, then skip what need not run now that its output is known.
@@ -50,13 +65,15 @@ class StepOperator(BaseOperator):
         While another step computes the same, the slot is given back: Airflow shows ``up_for_reschedule``.
         """
         # Here, not above: a parse reads the spec alone and needs neither catalog nor storage.
+        from airflow_mlpipe.engine.adopt import Share
         from airflow_mlpipe.engine.flight import StepWaits
         from airflow_mlpipe.engine.room import room_of
         from airflow_mlpipe.engine.runs import Attempt, StepNotNeeded
 
         ti = context["ti"]
         try:
-            run = room_of(self.workspace).run_of(context["dag_run"], self.spec_digest)
+            share = Share(room=room_of(self.workspace), part=self.part, spec_digest=self.spec_digest)
+            run = share.find(context["dag_run"])
         except MlpipeError as error:
             self._give_up(error)
         attempt = Attempt(
@@ -67,7 +84,7 @@ class StepOperator(BaseOperator):
             on_line=lambda _stream, line: _step_log.info("%s", line),
         )
         try:
-            reused = run.step(self.task_id, attempt)
+            reused = run.step(self.step_id, attempt)
         except StepWaits as wait:
             raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=wait.pause_s)) from None
         except StepNotNeeded as reason:
@@ -75,11 +92,11 @@ class StepOperator(BaseOperator):
         except MlpipeError as error:
             self._give_up(error)
         except AirflowTaskTimeout:
-            run.timed_out(self.task_id, attempt)
+            run.timed_out(self.step_id, attempt)
             raise
         if reused:
             # Airflow's own way to skip tasks of this run, direct children or not; this task is a success.
-            raise DownstreamTasksSkipped(tasks=reused)
+            raise DownstreamTasksSkipped(tasks=[f"{self.part}{step_id}" for step_id in reused])
 
     def on_kill(self) -> None:
         """End the script: the task was ended from outside."""
