@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, Param
+from airflow.sdk import DAG, Param, TaskGroup
 
-from airflow_mlpipe.engine.names import REUSE_CHECK, pool_of
-from airflow_mlpipe.engine.operators import StepOperator
+from airflow_mlpipe.engine.names import DONE, REUSE_CHECK, pool_of
+from airflow_mlpipe.engine.operators import PipelineDone, StepOperator
 from airflow_mlpipe.engine.sensor import ReuseSensor
+from airflow_mlpipe.errors import PipelineError
 from airflow_mlpipe.model.graph import dependencies
 from airflow_mlpipe.model.parameter import ParameterSpec
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.model.step import StepSpec
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.engine.adopt import Publish
 
 TAG = "mlpipe"
 
@@ -33,6 +37,7 @@ def build_dag(
     workspace: Path | str | None = None,
     fileloc: str | None = None,
     wait_for_inputs_s: float = 0.0,
+    publish: Publish | None = None,
     **dag_arguments: Any,
 ) -> DAG:
     """Return the DAG that runs `spec`.
@@ -45,36 +50,94 @@ def build_dag(
         workspace: its ``.mlpipe`` folder; by default the tasks take the one named by ``MLPIPE_WORKSPACE``.
         fileloc: the file shown as the DAG's code.
         wait_for_inputs_s: how long ``reuse_check`` waits for data that the pipeline reads, in seconds.
-        **dag_arguments: more arguments of :class:`airflow.sdk.DAG`, e.g. ``catchup`` or ``max_active_runs``.
+        publish: for a DAG file, where `spec` is an outline: packs and stores the pipeline when a run starts.
+        **dag_arguments: more arguments of :class:`airflow.sdk.DAG`, e.g. ``catchup`` or ``max_active_runs``; ``tags``
+            and ``params`` are added to the pipeline's own.
     """
+    tags, params = dag_arguments.pop("tags", None) or (), dag_arguments.pop("params", None) or {}
     settings: dict[str, Any] = {
         "schedule": spec.schedule,
         "description": spec.description or None,
-        "params": {parameter.name: param(parameter) for parameter in spec.parameters},
+        "params": {**{parameter.name: param(parameter) for parameter in spec.parameters}, **params},
         # The digest stands in a serialized field: operators' own attributes are not serialized, so without
         # it a changed command would not be a new version of the DAG.
-        "tags": [TAG, digest_tag(spec)],
+        "tags": [TAG, digest_tag(spec), *tags],
         "catchup": False,
         "is_paused_upon_creation": False,
         "max_active_tasks": MAX_ACTIVE,
         "max_active_runs": MAX_ACTIVE,
     }
-    dag = DAG(spec.name, **{**settings, **dag_arguments})
+    merged = {**settings, **dag_arguments}
+    dag = DAG(merged.pop("dag_id", spec.name), **merged)
     if fileloc is not None:
         dag.fileloc = fileloc
-    place = None if workspace is None else str(workspace)
+    _add_tasks(spec, {"workspace": workspace, "wait_for_inputs_s": wait_for_inputs_s, "publish": publish}, dag=dag)
+    return dag
+
+
+def build_group(
+    group_id: str,
+    spec: PipelineSpec,
+    *,
+    publish: Publish,
+    workspace: Path | str | None = None,
+    wait_for_inputs_s: float = 0.0,
+    **group_arguments: Any,
+) -> TaskGroup:
+    """Return the tasks of `spec` as a group of the DAG at hand, from ``reuse_check`` to ``done``.
+
+    What stands above the group is waited for by ``reuse_check``; what stands below waits for ``done``, which also runs
+    when every step was reused. The pipeline's parameters join the DAG's form, unless it has ones of these names.
+
+    Args:
+        group_id: unique in the DAG.
+        spec: the outline of the pipeline.
+        publish: packs and stores the pipeline when a run starts.
+        workspace: its ``.mlpipe`` folder; by default the tasks take the one named by ``MLPIPE_WORKSPACE``.
+        wait_for_inputs_s: how long ``reuse_check`` waits for data that the pipeline reads, in seconds.
+        **group_arguments: more arguments of :class:`airflow.sdk.TaskGroup`, e.g. ``tooltip``.
+
+    Raises:
+        PipelineError: if a step has the id of the last task.
+    """
+    if DONE in spec.step_by_id:
+        raise PipelineError(f"step '{spec.step_by_id[DONE].name}': in a task group the id '{DONE}' is taken; rename it")
+    with TaskGroup(group_id, **group_arguments) as group:
+        shared = {"workspace": workspace, "wait_for_inputs_s": wait_for_inputs_s, "publish": publish}
+        sensor, tasks = _add_tasks(spec, shared)
+        below = {upstream for step in spec.steps for upstream in dependencies(step)}
+        # Also directly below the sensor: a run in which every step was reused has no other success above it.
+        leaves = [task for step_id, task in tasks.items() if step_id not in below]
+        PipelineDone(task_id=DONE, trigger_rule=TRIGGER_RULE).set_upstream([sensor, *leaves])
+    dag = sensor.dag
+    # The tag tells the listener where to look.
+    dag.tags.add(TAG)
+    for parameter in spec.parameters:
+        if parameter.name not in dag.params:
+            dag.params[parameter.name] = param(parameter)
+    return group
+
+
+def _add_tasks(spec: PipelineSpec, shared: dict[str, Any], **dag: DAG) -> tuple[ReuseSensor, dict[str, StepOperator]]:
+    """Add the tasks of a pipeline to the DAG, or to the group, at hand."""
+    place = None if shared["workspace"] is None else str(shared["workspace"])
+    # The spec of a DAG file is made when a run starts; it has another digest than the outline, which knows no code.
+    digest = spec.digest if shared["publish"] is None else None
     sensor = ReuseSensor(
         task_id=REUSE_CHECK,
-        spec_digest=spec.digest,
+        spec_digest=digest,
+        publish=shared["publish"],
         workspace=place,
-        wait_for_inputs_s=wait_for_inputs_s,
-        dag=dag,
+        wait_for_inputs_s=shared["wait_for_inputs_s"],
+        **dag,
     )
     tasks: dict[str, StepOperator] = {}
     for step in spec.steps:
-        task = tasks[step.id] = StepOperator(**_arguments(step), spec_digest=spec.digest, workspace=place, dag=dag)
+        task = tasks[step.id] = StepOperator(
+            **_arguments(step), step_id=step.id, spec_digest=digest, workspace=place, **dag
+        )
         task.set_upstream([sensor, *(tasks[upstream] for upstream in dependencies(step))])
-    return dag
+    return sensor, tasks
 
 
 def param(parameter: ParameterSpec) -> Param:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,12 +17,26 @@ from airflow.sdk.exceptions import (
     DownstreamTasksSkipped,
 )
 
-from airflow_mlpipe.errors import MlpipeError
+from airflow_mlpipe.errors import MlpipeError, PipelineError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 _step_log = logging.getLogger("airflow.task.step")
+
+
+class PipelineDone(BaseOperator):
+    """The last task of a pipeline in somebody's own DAG: a success as soon as every step has run or was reused.
+
+    Other operators stand below it, never directly below a step: one that was reused is skipped, and so would be they.
+    """
+
+    ui_color = "#e8f1fb"
+    # The scheduler itself makes it a success; no worker is started for it.
+    inherits_from_empty_operator = True
+
+    def execute(self, context: Context) -> None:
+        """Do nothing, where something other than the scheduler runs it."""
 
 
 class StepOperator(BaseOperator):
@@ -58,6 +72,35 @@ class StepOperator(BaseOperator):
     def part(self) -> str:
         """What the task ids of its pipeline begin with, in this DAG."""
         return self.task_id.removesuffix(self.step_id)
+
+    def set_downstream(self, task_or_task_list: Any, edge_modifier: Any = None) -> None:
+        """Put other tasks below this one.
+
+        Raises:
+            PipelineError: if one of them is no step.
+        """
+        below = task_or_task_list if isinstance(task_or_task_list, Sequence) else [task_or_task_list]
+        for each in below:
+            self._refuse_foreign(each.roots)
+        super().set_downstream(task_or_task_list, edge_modifier)
+
+    def update_relative(self, other: Any, upstream: bool = True, edge_modifier: Any = None) -> None:
+        """Take note of a task that puts itself above (`upstream`) or below this one.
+
+        Raises:
+            PipelineError: if it is below and no step.
+        """
+        if not upstream:
+            self._refuse_foreign([other])
+        super().update_relative(other, upstream, edge_modifier)
+
+    def _refuse_foreign(self, below: Iterable[Any]) -> None:
+        for task in below:
+            if not isinstance(task, (StepOperator, PipelineDone)):
+                raise PipelineError(
+                    f"task '{task.node_id}' stands directly below step '{self.task_id}', and would be skipped whenever "
+                    "that is reused; put it below the group that pipeline.to_task_group() returns: group >> task"
+                )
 
     def execute(self, context: Context) -> None:
         """Run the step, then skip what need not run now that its output is known.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -11,7 +10,6 @@ import pytest
 from airflow_site import AirflowSite
 from engine_site import eventually, shell
 
-from airflow_mlpipe.catalog.rows import RunRow
 from airflow_mlpipe.model.parameter import ParameterSpec
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.model.step import Argument
@@ -27,17 +25,12 @@ dag = build_dag(PipelineSpec.from_json({text!r}), workspace={workspace!r})
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowSite]:
-    place = AirflowSite(tmp_path_factory.mktemp("airflow").resolve())
-    for spec in (training(place.files), fragile(place.files), slow(place.files)):
-        place.catalog.put_spec(spec.digest, spec.to_json())
-        text = DAG_FILE.format(text=spec.to_json(), workspace=str(place.dir))
-        (place.dags / f"{spec.name}.py").write_text(text)
-    try:
-        place.start()
-        yield place
-    finally:
-        place.stop()
+def site(airflow_site: AirflowSite) -> AirflowSite:
+    for spec in (training(airflow_site.files), fragile(airflow_site.files), slow(airflow_site.files)):
+        airflow_site.catalog.put_spec(spec.digest, spec.to_json())
+        text = DAG_FILE.format(text=spec.to_json(), workspace=str(airflow_site.dir))
+        (airflow_site.dags / f"{spec.name}.py").write_text(text)
+    return airflow_site
 
 
 def training(files: Path) -> PipelineSpec:
@@ -64,13 +57,6 @@ def slow(files: Path) -> PipelineSpec:
     return PipelineSpec(name="slow", steps=(shell("wait", wait),))
 
 
-def run_of(site: AirflowSite, dag_id: str, dag_run: str) -> RunRow:
-    """The catalog's run of a DAG run."""
-    found = [run for run in site.catalog.list_runs() if run.properties.get("airflow.run_id") == dag_run]
-    (run,) = [run for run in found if run.dag_id == dag_id]
-    return run
-
-
 def starts(site: AirflowSite, step: str) -> int:
     """How often a step of `training` has started."""
     return len((site.files / step).read_text().splitlines())
@@ -83,7 +69,7 @@ def test_a_trigger_with_a_parameter_is_a_run_like_any_other(site: AirflowSite):
 
     states = site.wait("training", dag_run)
 
-    run = run_of(site, "training", dag_run)
+    run = site.run_of("training", dag_run)
     assert states == {"reuse_check": "success", "prepare": "success", "train": "success"}
     assert (run.status, run.engine, run.experiment, run.pipeline) == ("Completed", "server", "training", "training")
     assert run.parameters == {"lr": 0.3, "label": "a"}
@@ -98,7 +84,7 @@ def test_the_next_one_reuses_and_says_so_in_the_notes(site: AirflowSite):
 
     states = site.wait("training", second)
 
-    run = run_of(site, "training", second)
+    run = site.run_of("training", second)
     assert states == {"reuse_check": "success", "prepare": "skipped", "train": "skipped"}
     assert run.status == "Completed"
     assert set(site.statuses(run).values()) == {"reused"}
@@ -137,7 +123,7 @@ def test_regenerate_outputs_travels_in_the_conf(site: AirflowSite):
     dag_run = site.trigger("training", {"lr": 0.3, "_mlpipe": {"regenerate_outputs": True}})
 
     assert site.wait("training", dag_run)["train"] == "success"
-    assert run_of(site, "training", dag_run).regenerate is True
+    assert site.run_of("training", dag_run).regenerate is True
 
 
 class TestClear:
@@ -151,12 +137,12 @@ class TestClear:
 
         assert states["train"] == "skipped"
         assert starts(site, "train") == before
-        assert run_of(site, "training", dag_run).status == "Completed"
+        assert site.run_of("training", dag_run).status == "Completed"
 
     def test_of_reuse_check_with_downstream_plans_anew(self, site: AirflowSite):
         dag_run = site.trigger("training", {"lr": 0.4})
         site.wait("training", dag_run)
-        run = run_of(site, "training", dag_run)
+        run = site.run_of("training", dag_run)
         result = site.catalog.get_result(site.catalog.step(run.id, "train").result_id)
         # Its output is damaged: what a plan finds, and a step that keeps its result does not.
         (site.dir / "stores" / "store" / result.outputs[0].path).unlink()
@@ -167,13 +153,13 @@ class TestClear:
 
         assert (states["prepare"], states["train"]) == ("skipped", "success")
         assert starts(site, "train") == before + 1
-        assert run_of(site, "training", dag_run).id == run.id
+        assert site.run_of("training", dag_run).id == run.id
         assert site.statuses(run) == {"prepare": "reused", "train": "completed"}
 
     def test_of_a_failed_step_and_what_follows_takes_the_run_up_again(self, site: AirflowSite):
         dag_run = site.trigger("fragile")
         site.wait("fragile", dag_run, "failed")
-        run = run_of(site, "fragile", dag_run)
+        run = site.run_of("fragile", dag_run)
         assert run.status == "Failed"
         assert site.statuses(run) == {"first": "completed", "second": "failed", "third": "not_run"}
 
@@ -181,7 +167,7 @@ class TestClear:
         site.clear("fragile", dag_run, "second", downstream=True)
         states = site.wait("fragile", dag_run)
 
-        run = run_of(site, "fragile", dag_run)
+        run = site.run_of("fragile", dag_run)
         assert (run.status, run.error) == ("Completed", None)
         assert set(states.values()) == {"success"}
         assert set(site.statuses(run).values()) == {"completed"}
@@ -195,7 +181,7 @@ class TestMark:
 
         site.call("PATCH", "dags", "slow", "dagRuns", dag_run, body={"state": "failed"})
 
-        run = run_of(site, "slow", dag_run)
+        run = site.run_of("slow", dag_run)
         assert (run.status, run.error) == ("Failed", "marked as failed in Airflow")
         assert site.statuses(run) == {"wait": "failed"}
         eventually(lambda: not scripts(site))
@@ -207,7 +193,7 @@ class TestMark:
 
         site.call("PATCH", "dags", "slow", "dagRuns", dag_run, body={"state": "success"})
 
-        assert run_of(site, "slow", dag_run).status == "Failed"
+        assert site.run_of("slow", dag_run).status == "Failed"
         eventually(lambda: not scripts(site))
 
     def test_a_whole_run_that_was_marked_can_be_cleared_and_ends_well(self, site: AirflowSite):
@@ -221,7 +207,7 @@ class TestMark:
         site.call("POST", "dags", "slow", "dagRuns", dag_run, "clear", body={"dry_run": False})
         site.wait("slow", dag_run)
 
-        run = run_of(site, "slow", dag_run)
+        run = site.run_of("slow", dag_run)
         assert (run.status, run.error) == ("Completed", None)
         assert site.statuses(run) == {"wait": "completed"}
 

@@ -19,6 +19,8 @@ from urllib.parse import quote
 import psutil
 from engine_site import Site, eventually
 
+from airflow_mlpipe.catalog.rows import RunRow
+
 AIRFLOW = Path(sys.executable).with_name("airflow")
 PATIENCE_S = 90
 END_S = 20
@@ -151,6 +153,21 @@ class AirflowSite(Site):
             error.add_note(self.logs(dag_id, run_id))
             raise
         return self.task_states(dag_id, run_id)
+
+    def run_of(self, dag_id: str, dag_run: str, pipeline: str | None = None) -> RunRow:
+        """The catalog's run of a DAG run."""
+        (run,) = [run for run in self.runs_of(dag_id, dag_run) if pipeline in (None, run.pipeline)]
+        return run
+
+    def runs_of(self, dag_id: str, dag_run: str) -> list[RunRow]:
+        """The catalog's runs of a DAG run: one for each of its pipelines that was planned."""
+        found = [run for run in self.catalog.list_runs() if run.properties.get("airflow.run_id") == dag_run]
+        return [run for run in found if run.dag_id == dag_id]
+
+    def output_of(self, run: RunRow, step_id: str) -> str:
+        """What a step wrote to its first output."""
+        result = self.catalog.get_result(self.catalog.step(run.id, step_id).result_id)
+        return (self.dir / "stores" / "store" / result.outputs[0].path).read_text()
 
     def tasks_of(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
         """Everything that Airflow says of each task of a run."""
