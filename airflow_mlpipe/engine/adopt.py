@@ -145,6 +145,7 @@ class Share:
     def _row(self, dag_run: Any, spec: PipelineSpec, params: Mapping[str, Any]) -> RunRow:
         now = datetime.now(UTC)
         flags = _submitted(dag_run)
+        run_type = getattr(dag_run.run_type, "value", dag_run.run_type)
         return RunRow(
             id=self.run_id(dag_run),
             experiment=spec.name,
@@ -157,7 +158,7 @@ class Share:
             parameters=dict(self._bound(dag_run, spec, params)),
             regenerate=bool(flags.get("regenerate_outputs", False)),
             continue_on_step_failure=bool(flags.get("continue_on_step_failure", False)),
-            properties={AIRFLOW_RUN: dag_run.run_id, "airflow.run_type": str(getattr(dag_run, "run_type", ""))},
+            properties={AIRFLOW_RUN: dag_run.run_id, "airflow.run_type": str(run_type)},
             user="airflow",
             dag_id=dag_run.dag_id,
         )
@@ -169,7 +170,13 @@ class Share:
             unknown = sorted(set(dag_run.conf or {}) - known - {CONF_KEY} - set(params))
             if unknown:
                 spec.bind({unknown[0]: None})
-        return spec.bind({name: value for name, value in params.items() if name in known and value is not None})
+        values = {name: value for name, value in params.items() if name in known and value is not None}
+        for parameter in spec.parameters:
+            # Also of a run that somebody has triggered for a logical date: Airflow knows the interval of that.
+            moment = getattr(dag_run, f"data_interval_{parameter.interval}", None)
+            if moment is not None:
+                values.setdefault(parameter.name, moment)
+        return spec.bind(values)
 
     def _steps(self, run: RunRow, dag_run: Any) -> list[StepRow]:
         return [

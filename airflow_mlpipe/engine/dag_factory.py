@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, Param, TaskGroup
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param, TaskGroup
 
 from airflow_mlpipe.engine.names import DONE, REUSE_CHECK, pool_of
 from airflow_mlpipe.engine.operators import PipelineDone, StepOperator
@@ -38,6 +38,7 @@ def build_dag(
     fileloc: str | None = None,
     wait_for_inputs_s: float = 0.0,
     publish: Publish | None = None,
+    depends_on_past: bool = False,
     **dag_arguments: Any,
 ) -> DAG:
     """Return the DAG that runs `spec`.
@@ -51,6 +52,7 @@ def build_dag(
         fileloc: the file shown as the DAG's code.
         wait_for_inputs_s: how long ``reuse_check`` waits for data that the pipeline reads, in seconds.
         publish: for a DAG file, where `spec` is an outline: packs and stores the pipeline when a run starts.
+        depends_on_past: whether each task waits until that of the run before has succeeded or was reused.
         **dag_arguments: more arguments of :class:`airflow.sdk.DAG`, e.g. ``catchup`` or ``max_active_runs``; ``tags``
             and ``params`` are added to the pipeline's own.
     """
@@ -68,6 +70,9 @@ def build_dag(
         "max_active_runs": MAX_ACTIVE,
     }
     merged = {**settings, **dag_arguments}
+    merged["schedule"] = _schedule(spec, merged["schedule"], merged.get("start_date"))
+    if depends_on_past:
+        merged["default_args"] = {**(merged.get("default_args") or {}), "depends_on_past": True}
     dag = DAG(merged.pop("dag_id", spec.name), **merged)
     if fileloc is not None:
         dag.fileloc = fileloc
@@ -140,8 +145,24 @@ def _add_tasks(spec: PipelineSpec, shared: dict[str, Any], **dag: DAG) -> tuple[
     return sensor, tasks
 
 
+def _schedule(spec: PipelineSpec, schedule: Any, start_date: datetime | None) -> Any:
+    """Return the schedule of a DAG. A cron line of a pipeline that reads its data interval is one of intervals.
+
+    Airflow 3 takes a cron line for moments: both ends of such a run's interval are the moment it is due.
+    """
+    reads = any(parameter.interval for parameter in spec.parameters)
+    if not reads or not isinstance(schedule, str) or schedule in ("@once", "@continuous"):
+        return schedule
+    zone = None if start_date is None else start_date.tzinfo
+    return CronDataIntervalTimetable(schedule, timezone=getattr(zone, "key", None) or "UTC")
+
+
 def param(parameter: ParameterSpec) -> Param:
     """Return the form field and check that Airflow makes of a pipeline's parameter."""
+    if parameter.interval is not None:
+        # Empty, whatever its default: that is for runs without a data interval.
+        text = f"the {parameter.interval} of the data interval; empty for the run's own"
+        return Param(None, type=["null", "string"], format="date-time", description=text)
     return Param(parameter.default, type=parameter.type)
 
 

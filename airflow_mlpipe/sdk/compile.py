@@ -149,7 +149,7 @@ def parameters_of(draft: Draft) -> tuple[ParameterSpec, ...]:
         for parameter in held:
             known = found.setdefault(parameter.name, parameter.spec)
             # The type counts: 1, 1.0 and True are equal in Python.
-            if (known.type, known.default) != (parameter.spec.type, parameter.spec.default):
+            if (known, known.type) != (parameter.spec, parameter.spec.type):
                 raise PipelineError(
                     f"Pipeline parameters with same name {parameter.name} but different default values: "
                     f"{known.default!r} and {parameter.default_value!r}"

@@ -171,7 +171,8 @@ class Pipeline:
         Args:
             wait_for_inputs_s: how long a run waits for data that the pipeline reads, in seconds.
             **dag_arguments: arguments of :class:`airflow.sdk.DAG`, e.g. ``schedule`` (a cron line or a timetable of
-                Airflow's; default is the pipeline's), ``start_date``, ``catchup``, ``max_active_runs``.
+                Airflow's; default is the pipeline's), ``start_date``, ``catchup``, ``max_active_runs``; and
+                ``depends_on_past``: whether each task waits until that of the run before has succeeded or was reused.
 
         Raises:
             PipelineError: if the steps do not fit together.
