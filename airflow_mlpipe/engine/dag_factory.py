@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,7 +175,7 @@ def digest_tag(spec: PipelineSpec) -> str:
 
 def _arguments(step: StepSpec) -> dict[str, Any]:
     """Return the operator's arguments; defaults stay out, since each costs time in every parse."""
-    arguments: dict[str, Any] = {"task_id": step.id, "trigger_rule": TRIGGER_RULE}
+    arguments: dict[str, Any] = {"task_id": step.id, "trigger_rule": TRIGGER_RULE, "doc_md": command_text(step)}
     if step.name != step.id:
         arguments["task_display_name"] = step.name
     if step.retries:
@@ -184,3 +186,14 @@ def _arguments(step: StepSpec) -> dict[str, Any]:
     if step.compute is not None:
         arguments["pool"] = pool_of(step.compute)
     return arguments
+
+
+def command_text(step: StepSpec) -> str:
+    """Return what a step runs, for people, as Markdown that shows the user's words as they are."""
+    words = [] if step.script is None else ["python", shlex.quote(step.script)]
+    for argument in step.arguments:
+        quoted = argument.value if step.shell else shlex.quote(argument.value)
+        words.append(quoted if argument.kind == "literal" else f"<{argument.kind} {argument.value}>")
+    line = " ".join(words)
+    fence = "`" * (max([2, *map(len, re.findall("`+", line))]) + 1)
+    return f"{fence}text\n{line}\n{fence}"

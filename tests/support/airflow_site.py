@@ -110,15 +110,21 @@ class AirflowSite(Site):
 
     def call(self, method: str, *path: str, body: Any = None, ok: bool = True) -> Any:
         """Ask Airflow's REST API as its UI does. Without `ok` a refusal is returned: status and text."""
-        if self._token is None:
-            login = {"username": "admin", "password": "admin"}
-            self._token = self._request("POST", f"{self.url}/auth/token", login)["access_token"]
+        assert self.token
         try:
             return self._request(method, f"{self.url}/api/v2/" + "/".join(quote(p, safe="?=&") for p in path), body)
         except HTTPError as error:
             if ok:
                 raise AssertionError(f"{method} {path}: {error.code} {error.read().decode()}") from error
             return error.code, error.read().decode()
+
+    @property
+    def token(self) -> str:
+        """What lets the admin in."""
+        if self._token is None:
+            login = {"username": "admin", "password": "admin"}
+            self._token = self._request("POST", f"{self.url}/auth/token", login)["access_token"]
+        return self._token
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None, **fields: Any) -> str:
         """Trigger a DAG as the UI does, once Airflow knows it; returns Airflow's id of the run."""
