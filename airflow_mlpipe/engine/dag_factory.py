@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 
 TAG = "mlpipe"
 
-TRIGGER_RULE = "none_failed_min_one_success"
-"""A step runs if nothing above it failed and the sensor, which is directly above every step, succeeded.
-Skipped parents are reused ones. Without the second half a branch that did not choose the pipeline, and
-the clearing of a reused step, would run steps (both were tried)."""
-
 MAX_ACTIVE = 1000
 """Tasks and runs of one DAG at a time. Pools, the executor and ``max_active_steps`` are the limits meant."""
 
@@ -115,14 +110,46 @@ def build_group(
         below = {upstream for step in spec.steps for upstream in dependencies(step)}
         # Also directly below the sensor: a run in which every step was reused has no other success above it.
         leaves = [task for step_id, task in tasks.items() if step_id not in below]
-        PipelineDone(task_id=DONE, trigger_rule=TRIGGER_RULE).set_upstream([sensor, *leaves])
-    dag = sensor.dag
+        PipelineDone(task_id=DONE).set_upstream([sensor, *leaves])
+    _announce(spec, sensor.dag)
+    return group
+
+
+def build_sensor(
+    spec: PipelineSpec,
+    *,
+    publish: Publish,
+    workspace: Path | str | None = None,
+    wait_for_inputs_s: float = 0.0,
+    **sensor_arguments: Any,
+) -> ReuseSensor:
+    """Return the task that plans `spec`, alone, in the DAG at hand: its steps' tasks are the author's business.
+
+    Args:
+        spec: the outline of the pipeline.
+        publish: packs and stores the pipeline when a run starts.
+        workspace: its ``.mlpipe`` folder; by default the tasks take the one named by ``MLPIPE_WORKSPACE``.
+        wait_for_inputs_s: how long it waits for data that the pipeline reads, in seconds.
+        **sensor_arguments: more arguments of the sensor, e.g. ``retries``.
+    """
+    sensor = ReuseSensor(
+        task_id=REUSE_CHECK,
+        publish=publish,
+        workspace=None if workspace is None else str(workspace),
+        wait_for_inputs_s=wait_for_inputs_s,
+        **sensor_arguments,
+    )
+    _announce(spec, sensor.dag)
+    return sensor
+
+
+def _announce(spec: PipelineSpec, dag: DAG) -> None:
+    """Make a pipeline known to somebody's own DAG."""
     # The tag tells the listener where to look.
     dag.tags.add(TAG)
     for parameter in spec.parameters:
         if parameter.name not in dag.params:
             dag.params[parameter.name] = param(parameter)
-    return group
 
 
 def _add_tasks(spec: PipelineSpec, shared: dict[str, Any], **dag: DAG) -> tuple[ReuseSensor, dict[str, StepOperator]]:
@@ -175,7 +202,7 @@ def digest_tag(spec: PipelineSpec) -> str:
 
 def _arguments(step: StepSpec) -> dict[str, Any]:
     """Return the operator's arguments; defaults stay out, since each costs time in every parse."""
-    arguments: dict[str, Any] = {"task_id": step.id, "trigger_rule": TRIGGER_RULE, "doc_md": command_text(step)}
+    arguments: dict[str, Any] = {"task_id": step.id, "doc_md": command_text(step)}
     if step.name != step.id:
         arguments["task_display_name"] = step.name
     if step.retries:

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 _step_log = logging.getLogger("airflow.task.step")
 
 
+TRIGGER_RULE = "none_failed_min_one_success"
+"""A step runs if nothing above it failed and the sensor, which is directly above every step, succeeded.
+Skipped parents are reused ones. Without the second half a branch that did not choose the pipeline, and
+the clearing of a reused step, would run steps (both were tried)."""
+
+
 class PipelineDone(BaseOperator):
     """The last task of a pipeline in somebody's own DAG: a success as soon as every step has run or was reused.
 
@@ -34,6 +40,10 @@ class PipelineDone(BaseOperator):
     ui_color = "#e8f1fb"
     # The scheduler itself makes it a success; no worker is started for it.
     inherits_from_empty_operator = True
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("trigger_rule", TRIGGER_RULE)
+        super().__init__(**kwargs)
 
     def execute(self, context: Context) -> None:
         """Do nothing, where something other than the scheduler runs it."""
@@ -62,6 +72,7 @@ class StepOperator(BaseOperator):
         step_id: str | None = None,
         **kwargs: Any,
     ) -> None:
+        kwargs.setdefault("trigger_rule", TRIGGER_RULE)
         super().__init__(**kwargs)
         self.spec_digest = spec_digest
         self.workspace = workspace

@@ -41,6 +41,14 @@ def to_task_group(pipeline: Pipeline, group_id: str, **arguments: Any) -> Any:
     )
 
 
+def to_sensor(pipeline: Pipeline, **arguments: Any) -> Any:
+    """Do what :meth:`Pipeline.to_sensor` says."""
+    drawn = outline(pipeline)
+    return _factory().build_sensor(
+        drawn, workspace=pipeline.workspace.dir, publish=_publish(pipeline, drawn.name), **arguments
+    )
+
+
 def outline(pipeline: Pipeline) -> PipelineSpec:
     """Return what can be said of a pipeline without reading anything: its graph, its words, its parameters.
 

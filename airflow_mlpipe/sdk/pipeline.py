@@ -201,6 +201,24 @@ class Pipeline:
 
         return to_task_group(self, group_id, wait_for_inputs_s=wait_for_inputs_s, **group_arguments)
 
+    def to_sensor(self, *, wait_for_inputs_s: float = 0.0, **sensor_arguments: Any) -> Any:
+        """Return only its first task, ``reuse_check``, for the Airflow DAG or task group at hand.
+
+        It plans the run and skips the tasks of reused steps: :class:`~airflow_mlpipe.engine.operators.StepOperator`
+        tasks beside it whose ids are the steps' own. They, and what stands between them, are for the author to add.
+
+        Args:
+            wait_for_inputs_s: how long it waits for data that the pipeline reads, in seconds.
+            **sensor_arguments: more arguments of the sensor, e.g. ``retries``.
+
+        Raises:
+            PipelineError: if the steps do not fit together.
+            ConfigError: if Airflow is not installed.
+        """
+        from airflow_mlpipe.sdk.dag_file import to_sensor
+
+        return to_sensor(self, wait_for_inputs_s=wait_for_inputs_s, **sensor_arguments)
+
     def __repr__(self) -> str:
         return f"Pipeline(name={self.name!r}, steps={[step.name for step in self._steps]})"
 
