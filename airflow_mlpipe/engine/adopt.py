@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlpipe.catalog.rows import FINAL_STEP_STATUSES, RunRow, StepRow
+from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES, FINAL_STEP_STATUSES, RunRow, StepRow
 from airflow_mlpipe.engine.bookkeeping import close_run
 from airflow_mlpipe.engine.names import AIRFLOW_RUN, CLEARED, CONF_KEY
 from airflow_mlpipe.errors import NotFoundError, ParameterError, UsageError
@@ -67,10 +67,14 @@ class Share:
                 f"run {run_id} is of spec {short(run.row.spec_digest)}, but the DAG that was loaded for it is of "
                 f"{short(self.spec_digest)}; submit again once Airflow has read the new version"
             )
-        if _cleared(run.row, dag_run):
-            self._resume(run.row, [], (), dag_run)
-            run = self.room.run(run_id)
-        return run
+        if run.row.engine == "embedded":
+            # Nobody can clear its tasks; what its planner has learned is kept.
+            return run
+        row = self.room.catalog.get_run(run_id)
+        if _cleared(row, dag_run):
+            self._resume(row, [], (), dag_run)
+        self.room.forget(run_id)
+        return self.room.run(run_id)
 
     def begin(
         self, dag_run: Any, params: Mapping[str, Any], publish: Publish | None, unstarted: Callable[[], Collection[str]]
@@ -90,7 +94,6 @@ class Share:
         if _submitted(dag_run).get("run_id"):
             run = self.find(dag_run)
             if run.row.engine == "embedded":
-                # Nobody can clear its tasks.
                 return run
             row = run.row
         else:
@@ -127,14 +130,19 @@ class Share:
             return {}
         if row.engine != "server":
             return {}
+        if row.status not in FINAL_RUN_STATUSES:
+            self._end(row, said)
+        steps = catalog.steps(row.id)
+        return {f"{self.part}{step.step_id}": step.reason for step in steps if step.status == "reused"}
+
+    def _end(self, row: RunRow, said: str | None) -> None:
+        catalog = self.room.catalog
         for step in catalog.steps(row.id):
             if step.status == "running":
                 told = said or "its task ended in Airflow before it was done"
                 catalog.update_step(row.id, step.step_id, status="failed", error=told, ended_at=datetime.now(UTC))
-        steps = catalog.steps(row.id)
-        complete = all(step.status in ("completed", "reused") for step in steps)
+        complete = all(step.status in ("completed", "reused") for step in catalog.steps(row.id))
         close_run(catalog, row.id, self.room.spec(row.spec_digest), error=None if complete else said)
-        return {f"{self.part}{step.step_id}": step.reason for step in steps if step.status == "reused"}
 
     def _resume(self, row: RunRow, rows: list[StepRow], again: Collection[str], dag_run: Any) -> None:
         reopen = _cleared(row, dag_run)

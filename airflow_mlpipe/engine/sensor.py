@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue, SkipMixin
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_mlpipe.engine.names import REUSE_CHECK
-from airflow_mlpipe.errors import MissingDataError, MlpipeError
+from airflow_mlpipe.errors import MissingDataError, MlpipeError, UsageError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -73,7 +73,8 @@ class ReuseSensor(BaseSensorOperator, SkipMixin):
             run = self._run(context)
         except MlpipeError as error:
             self.log.error("%s", error.message)
-            raise AirflowFailException(error.message.splitlines()[0]) from None
+            kind = AirflowFailException if isinstance(error, UsageError) else AirflowException
+            raise kind(error.message.splitlines()[0]) from None
         try:
             self._reused = run.plan()
         except MissingDataError as error:
