@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -12,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from airflow_mlpipe.errors import PipelineError
+from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.sdk.data import PipelineData
 from airflow_mlpipe.sdk.parameter import PipelineParameter
 from airflow_mlpipe.sdk.pipeline import Pipeline
 from airflow_mlpipe.sdk.steps import PythonScriptStep
 from airflow_mlpipe.sdk.workspace import Workspace
+from airflow_mlpipe.storage.snapshot import take_snapshot
 
 pytestmark = pytest.mark.airflow
 
@@ -177,3 +180,26 @@ def test_parsing_opens_nothing_of_the_workspace_but_its_configuration(tmp_path: 
         "models.compare", "models.done", "models.prepare", "models.reuse_check", "models.train_forest",
         "models.train_logistic", "tell",
     ]  # fmt: skip
+
+
+def test_source_directories_are_relative_to_the_file_wherever_airflow_works(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A folder of the same name in the working directory is somebody else's."""
+    for place, text in (("dags", "echo ours"), ("elsewhere", "echo theirs")):
+        (tmp_path / place / "src").mkdir(parents=True)
+        (tmp_path / place / "src" / "run.sh").write_text(text)
+    file = tmp_path / "dags" / "file.py"
+    file.write_text(
+        "from airflow_mlpipe import CommandStep, Pipeline, Workspace\n"
+        "step = CommandStep(name='s', command=['bash', 'run.sh'], source_directory='src')\n"
+        f"pipeline = Pipeline(Workspace.from_config({str(workspace.dir)!r}), steps=[step], name='p')\n"
+    )
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    pipeline = runpy.run_path(str(file))["pipeline"]
+
+    digest = pipeline.to_dag().get_task("reuse_check").publish()
+
+    code = PipelineSpec.from_json(workspace.catalog.get_spec(digest)).steps[0].code
+    ours = take_snapshot(tmp_path / "dags" / "src", script=None, index=workspace.index)
+    assert code == ours.code
