@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.experiment import Experiment
     from airflow_mlpipe.sdk.model import Model
     from airflow_mlpipe.sdk.output_data import PortDataReference
-    from airflow_mlpipe.sdk.parameter import PipelineParameter
+    from airflow_mlpipe.sdk.parameter import DataIntervalEnd, DataIntervalStart, PipelineParameter
     from airflow_mlpipe.sdk.pipeline import Pipeline
     from airflow_mlpipe.sdk.pipeline_run import PipelineRun
     from airflow_mlpipe.sdk.reference import DataReference
@@ -39,6 +39,8 @@ __all__ = [
     "ComputeTarget",
     "ComputeTargetException",
     "CondaDependencies",
+    "DataIntervalEnd",
+    "DataIntervalStart",
     "DataReference",
     "DataType",
     "Dataset",
@@ -72,6 +74,8 @@ _MODULES = {
     "ComputeTarget": "sdk.compute",
     "ComputeTargetException": "sdk.compute",
     "CondaDependencies": "sdk.conda",
+    "DataIntervalEnd": "sdk.parameter",
+    "DataIntervalStart": "sdk.parameter",
     "DataReference": "sdk.reference",
     "DataType": "sdk.column_types",
     "Dataset": "sdk.dataset",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_mlpipe.catalog.columns import FLAG, JSON, PLAIN, TEXT, TIME, RowMap, loaded_text, stored_text, stored_time
@@ -11,7 +11,7 @@ from airflow_mlpipe.catalog.connection import Session
 from airflow_mlpipe.catalog.part import Part, counted, has_tags
 from airflow_mlpipe.catalog.pins import check_pins
 from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES, RunRow, StepRow, Stop
-from airflow_mlpipe.catalog.steps import STEPS
+from airflow_mlpipe.catalog.steps import FORGET, STEPS
 from airflow_mlpipe.errors import NotFoundError
 from airflow_mlpipe.model.digest import Digest
 
@@ -109,6 +109,47 @@ class RunPart(Part):
             session.run(RUNS.insert, RUNS.values(run))
             session.run_many(STEPS.insert, [STEPS.values(step) for step in steps])
         return run.number
+
+    def adopt_run(self, run: RunRow, steps: Sequence[StepRow]) -> bool:
+        """Record a run as :meth:`start_run` does, unless there is one of that id. Returns whether there was none."""
+        key = stored_text(run.id)
+        with self._database.transaction() as session:
+            session.lock(f"run {key}")
+            if session.row("SELECT 1 FROM runs WHERE id = ?", (key,)) is not None:
+                return False
+            self._ensure_experiment(session, run.experiment)
+            run.number = counted(session, f"runs of {run.experiment}")
+            session.run(RUNS.insert, RUNS.values(run))
+            session.run_many(STEPS.insert, [STEPS.values(step) for step in steps])
+        return True
+
+    def resume_run(self, run: RunRow, steps: Sequence[StepRow], again: Collection[str], *, reopen: bool) -> None:
+        """Take a run up once more, because its engine was told to run tasks of it again.
+
+        The only way back from a final status, of a run and of its steps. What the run has of results stays with the
+        steps that are not named in `again`.
+
+        Args:
+            run: the run; its spec, parameters and properties replace those that are kept.
+            steps: its steps; those that it does not have yet are added.
+            again: ids of the steps that are as if they had never started.
+            reopen: whether a person asked for it: then a final status and a request to stop are gone, and so is the end
+                of steps that never ran. Otherwise both stay as they are.
+        """
+        key = stored_text(run.id)
+        fields: dict[str, Any] = {name: getattr(run, name) for name in ("spec_digest", "parameters", "properties")}
+        if reopen:
+            fields |= {"status": "Running", "ended_at": None, "error": None}
+        with self._database.transaction() as session:
+            session.lock(f"run {key}")
+            session.run(f"UPDATE runs SET {RUNS.assignments(list(fields))} WHERE id = ?", [*RUNS.changed(fields), key])
+            known = {row[0] for row in session.rows("SELECT step_id FROM steps WHERE run_id = ?", (key,))}
+            new = [STEPS.values(step) for step in steps if stored_text(step.step_id) not in known]
+            session.run_many(STEPS.insert, new)
+            if reopen:
+                session.run("DELETE FROM stops WHERE run_id = ?", (key,))
+                session.run(f"{FORGET} AND status = 'not_run'", (key,))
+            session.run_many(f"{FORGET} AND step_id = ?", [(key, stored_text(step_id)) for step_id in again])
 
     def get_run(self, run_id: str) -> RunRow:
         """Return a run.

@@ -48,6 +48,13 @@ _PLANNED = (
 _FINAL = ", ".join(f"'{status}'" for status in sorted(FINAL_STEP_STATUSES))
 
 
+FORGET = (
+    "UPDATE steps SET status = 'not_started', decision = 'later', reason = '', result_id = NULL, reused_from = NULL,"
+    " saved_s = NULL, started_at = NULL, ended_at = NULL, exit_code = NULL, error = NULL WHERE run_id = ?"
+)
+"""Makes steps of a run as if they had never started; their tries go on being counted."""
+
+
 class StepPart(Part):
     """The steps of runs."""
 

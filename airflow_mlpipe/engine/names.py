@@ -16,6 +16,15 @@ TAG = "mlpipe"
 CONF_KEY = "_mlpipe"
 """Where a DAG run's conf keeps what is ours; the other keys are the pipeline's parameters."""
 
+AIRFLOW_RUN = "airflow.run_id"
+"""Property of a run that no submit made: the id of its DAG run. A submitted run's DAG run has the run's own id."""
+
+CLEARED = "airflow.clear_number"
+"""Property of a run: how often tasks of its DAG run had been cleared when it was last taken up."""
+
+DONE = "done"
+"""Name of the last task of a pipeline in a DAG of somebody's own: what other operators wait for."""
+
 WORKSPACE_VARIABLE = "MLPIPE_WORKSPACE"
 """Environment variable that names the ``.mlpipe`` folder for DAGs that were not given one."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,7 +17,7 @@ from airflow.sdk.exceptions import (
     DownstreamTasksSkipped,
 )
 
-from airflow_mlpipe.errors import MlpipeError
+from airflow_mlpipe.errors import MlpipeError, PipelineError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -25,12 +25,38 @@ if TYPE_CHECKING:
 _step_log = logging.getLogger("airflow.task.step")
 
 
+TRIGGER_RULE = "none_failed_min_one_success"
+"""A step runs if nothing above it failed and the sensor, which is directly above every step, succeeded.
+Skipped parents are reused ones. Without the second half a branch that did not choose the pipeline, and
+the clearing of a reused step, would run steps (both were tried)."""
+
+
+class PipelineDone(BaseOperator):
+    """The last task of a pipeline in somebody's own DAG: a success as soon as every step has run or was reused.
+
+    Other operators stand below it, never directly below a step: one that was reused is skipped, and so would be they.
+    """
+
+    ui_color = "#e8f1fb"
+    # The scheduler itself makes it a success; no worker is started for it.
+    inherits_from_empty_operator = True
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("trigger_rule", TRIGGER_RULE)
+        super().__init__(**kwargs)
+
+    def execute(self, context: Context) -> None:
+        """Do nothing, where something other than the scheduler runs it."""
+
+
 class StepOperator(BaseOperator):
     """Runs one step of a pipeline, unless a result for its inputs has turned up since the run was planned.
 
     Args:
-        spec_digest: identity of the spec the DAG was built from; a run of another one is refused.
+        spec_digest: identity of the spec the DAG was built from; a run of another one is refused. None for a DAG file,
+            whose spec is made by its ReuseSensor when a run starts.
         workspace: the ``.mlpipe`` folder, or None for the one named by ``MLPIPE_WORKSPACE``.
+        step_id: the step, by its id in the pipeline; by default the task's own id without its group.
     """
 
     # User text is never a template, and no argument names a file to be read as one.
@@ -38,11 +64,54 @@ class StepOperator(BaseOperator):
     template_ext: Sequence[str] = ()
     ui_color = "#e8f1fb"
 
-    def __init__(self, *, spec_digest: str, workspace: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        spec_digest: str | None = None,
+        workspace: str | None = None,
+        step_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("trigger_rule", TRIGGER_RULE)
         super().__init__(**kwargs)
         self.spec_digest = spec_digest
         self.workspace = workspace
+        self.step_id = step_id or self.task_id.removeprefix(self.task_group.child_id("") if self.task_group else "")
         self._killed: str | None = None
+
+    @property
+    def part(self) -> str:
+        """What the task ids of its pipeline begin with, in this DAG."""
+        return self.task_id.removesuffix(self.step_id)
+
+    def set_downstream(self, task_or_task_list: Any, edge_modifier: Any = None) -> None:
+        """Put other tasks below this one.
+
+        Raises:
+            PipelineError: if one of them is no step.
+        """
+        below = task_or_task_list if isinstance(task_or_task_list, Sequence) else [task_or_task_list]
+        for each in below:
+            self._refuse_foreign(each.roots)
+        super().set_downstream(task_or_task_list, edge_modifier)
+
+    def update_relative(self, other: Any, upstream: bool = True, edge_modifier: Any = None) -> None:
+        """Take note of a task that puts itself above (`upstream`) or below this one.
+
+        Raises:
+            PipelineError: if it is below and no step.
+        """
+        if not upstream:
+            self._refuse_foreign([other])
+        super().update_relative(other, upstream, edge_modifier)
+
+    def _refuse_foreign(self, below: Iterable[Any]) -> None:
+        for task in below:
+            if not isinstance(task, (StepOperator, PipelineDone)):
+                raise PipelineError(
+                    f"task '{task.node_id}' stands directly below step '{self.task_id}', and would be skipped whenever "
+                    "that is reused; put it below the group that pipeline.to_task_group() returns: group >> task"
+                )
 
     def execute(self, context: Context) -> None:
         """Run the step, then skip what need not run now that its output is known.
@@ -50,13 +119,15 @@ class StepOperator(BaseOperator):
         While another step computes the same, the slot is given back: Airflow shows ``up_for_reschedule``.
         """
         # Here, not above: a parse reads the spec alone and needs neither catalog nor storage.
+        from airflow_mlpipe.engine.adopt import Share
         from airflow_mlpipe.engine.flight import StepWaits
         from airflow_mlpipe.engine.room import room_of
         from airflow_mlpipe.engine.runs import Attempt, StepNotNeeded
 
         ti = context["ti"]
         try:
-            run = room_of(self.workspace).run_of(context["dag_run"], self.spec_digest)
+            share = Share(room=room_of(self.workspace), part=self.part, spec_digest=self.spec_digest)
+            run = share.find(context["dag_run"])
         except MlpipeError as error:
             self._give_up(error)
         attempt = Attempt(
@@ -67,7 +138,7 @@ class StepOperator(BaseOperator):
             on_line=lambda _stream, line: _step_log.info("%s", line),
         )
         try:
-            reused = run.step(self.task_id, attempt)
+            reused = run.step(self.step_id, attempt)
         except StepWaits as wait:
             raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=wait.pause_s)) from None
         except StepNotNeeded as reason:
@@ -75,11 +146,11 @@ class StepOperator(BaseOperator):
         except MlpipeError as error:
             self._give_up(error)
         except AirflowTaskTimeout:
-            run.timed_out(self.task_id, attempt)
+            run.timed_out(self.step_id, attempt)
             raise
         if reused:
             # Airflow's own way to skip tasks of this run, direct children or not; this task is a success.
-            raise DownstreamTasksSkipped(tasks=reused)
+            raise DownstreamTasksSkipped(tasks=[f"{self.part}{step_id}" for step_id in reused])
 
     def on_kill(self) -> None:
         """End the script: the task was ended from outside."""

@@ -13,10 +13,10 @@ from airflow_mlpipe.catalog.rows import RunRow
 from airflow_mlpipe.engine.flight import LEASE_TTL_S, LeaseKeeper
 from airflow_mlpipe.engine.names import CONF_KEY, WORKSPACE_VARIABLE
 from airflow_mlpipe.engine.runs import EngineRun
-from airflow_mlpipe.errors import ConfigError, NotFoundError, UsageError
+from airflow_mlpipe.errors import ConfigError, NotFoundError
 from airflow_mlpipe.execution.attempt import Site
 from airflow_mlpipe.execution.step_environments import StepEnvironments
-from airflow_mlpipe.model.digest import Digest, short
+from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.reuse.facts import WorkspaceFacts
 from airflow_mlpipe.storage.datastore import LocalStore, open_store
@@ -124,23 +124,9 @@ class Room:
             self._runs[run_id] = EngineRun(self, row, self.spec(row.spec_digest))
         return self._runs[run_id]
 
-    def run_of(self, dag_run: Any, spec_digest: Digest) -> EngineRun:
-        """Return the run that a DAG run stands for.
-
-        Raises:
-            UsageError: if the DAG run was not made by a submit, or by one of another spec than its DAG's.
-        """
-        ours = (dag_run.conf or {}).get(CONF_KEY)
-        if ours is None:
-            raise UsageError(
-                f"DAG run '{dag_run.run_id}' was not made by Experiment.submit: its conf has no '{CONF_KEY}'"
-            )
-        if ours["spec"] != spec_digest:
-            raise UsageError(
-                f"run {ours['run_id']} is of spec {short(ours['spec'])}, but the DAG that was loaded for it is of "
-                f"{short(spec_digest)}; submit again once Airflow has read the new version"
-            )
-        return self.run(ours["run_id"])
+    def forget(self, run_id: str) -> None:
+        """Read the run anew when it is next asked for."""
+        self._runs.pop(run_id, None)
 
     def compute_limits(self, spec: PipelineSpec) -> dict[str, int | None]:
         """Return by compute target of `spec` how many steps may run on it at once, None for no limit."""

@@ -145,6 +145,10 @@ class EngineRun:
             # Cleared by a person, or its task died between the commit and its own end.
             return self._ahead(step_id, self._catalog.get_result(row.result_id))
         self._refuse_if_stopped(row)
+        if row.status in ("failed", "canceled", "not_run"):
+            # Its task was cleared: an engine starts no step by itself that has ended.
+            self._catalog.resume_run(self.row, [], [step_id], reopen=False)
+            row = self._catalog.step(self.row.id, step_id)
         results = self._inputs(step)
         try:
             result = self._reuse_or_run(step, row, results, attempt)
@@ -283,7 +287,7 @@ class EngineRun:
             result = self._result(producer)
             if result is None:
                 name = self.spec.step_by_id[producer].name
-                raise StepNotNeeded(f"step '{step.name}' has no input: step '{name}' was skipped")
+                raise StepNotNeeded(f"step '{step.name}' has no input: step '{name}' has no result")
             results[producer] = result
         return results
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from typing import Literal
 
 from airflow_mlpipe.errors import ParameterError
@@ -20,11 +21,15 @@ class ParameterSpec(Frozen):
         name: unique in the pipeline.
         type: taken from the default; every value is converted to it.
         default: used when a run gives no value.
+        interval: which end of the run's data interval its value is unless a run gives another one; None for other
+            parameters. Such a value is a moment, as text: ISO 8601 in UTC. Its default may be empty: then a run that
+            has no data interval must give it.
     """
 
     name: str
     type: Literal["string", "integer", "number", "boolean"]
     default: ParameterValue
+    interval: Literal["start", "end"] | None = None
 
     @classmethod
     def of(cls, name: str, default: object) -> ParameterSpec:
@@ -52,7 +57,11 @@ class ParameterSpec(Frozen):
         Raises:
             ParameterError: if it cannot be converted without losing something.
         """
-        converted = self._converted(value)
+        converted = self._converted(value) if self.interval is None else _as_moment(value)
+        if converted is None and self.interval is not None:
+            raise ParameterError(
+                f"parameter '{self.name}': {value!r} is not a moment; give ISO 8601, such as 2026-01-31T00:00:00+00:00"
+            )
         if converted is None:
             article = "an" if self.type == "integer" else "a"
             raise ParameterError(
@@ -113,3 +122,17 @@ def is_unicode(text: str) -> bool:
     """Whether `text` can be written down: lone surrogates, which stand for bytes that are not UTF-8, cannot."""
     # Nearly all text is, and asking so costs next to nothing.
     return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _as_moment(value: object) -> str | None:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError:
+            return None
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    if not isinstance(value, datetime):
+        return None
+    # One moment has one text, since it is part of the key.
+    return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC).isoformat()

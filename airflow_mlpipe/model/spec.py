@@ -78,4 +78,11 @@ class PipelineSpec(Frozen):
             if name not in known:
                 allowed = ", ".join(sorted(known)) or "none; this pipeline has no parameters"
                 raise ParameterError(f"pipeline '{self.name}' has no parameter '{name}'; it has: {allowed}")
-        return {name: p.convert(values[name]) if name in values else p.default for name, p in known.items()}
+        bound = {name: p.convert(values[name]) if name in values else p.default for name, p in known.items()}
+        for name, parameter in known.items():
+            if parameter.interval is not None and bound[name] == "":
+                raise ParameterError(
+                    f"pipeline '{self.name}' reads the data interval of its run, and this run has none; "
+                    f"give '{name}', such as 2026-01-31T00:00:00+00:00, or a default_value where it is used"
+                )
+        return bound

@@ -69,14 +69,19 @@ class Problems(Exception):
         super().__init__(errors)
 
 
-def compile_pipeline(pipeline: Pipeline) -> CompiledPipeline:
+def compile_pipeline(pipeline: Pipeline, *, beside_file: bool = False) -> CompiledPipeline:
     """Return the spec of `pipeline`. Equal pipelines give equal specs, wherever they lie. Stores nothing.
+
+    Args:
+        pipeline: the pipeline.
+        beside_file: whether source directories are relative to the file that it is written in, whatever the working
+            directory.
 
     Raises:
         UsageError: the first thing that is wrong.
     """
     try:
-        return _compile(pipeline)
+        return _compile(pipeline, beside_file=beside_file)
     except Problems as problems:
         raise problems.errors[0] from None
 
@@ -92,11 +97,11 @@ def problems_of(pipeline: Pipeline) -> list[str]:
     return []
 
 
-def _compile(pipeline: Pipeline) -> CompiledPipeline:
+def _compile(pipeline: Pipeline, *, beside_file: bool = False) -> CompiledPipeline:
     draft = draft_of(pipeline)
-    parameters = _parameters(draft)
+    parameters = parameters_of(draft)
     places = Places(pipeline)
-    code = _Code(pipeline)
+    code = _Code(pipeline, beside_file=beside_file)
     steps = _each(draft.order, lambda step: _step(draft, step, places, code))
     spec = PipelineSpec(
         name=pipeline_name(pipeline, [step.name for step in steps]),
@@ -129,7 +134,12 @@ def pipeline_name(pipeline: Pipeline, steps: Sequence[str]) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", name)[:MAX_NAME].strip("_") or "pipeline"
 
 
-def _parameters(draft: Draft) -> tuple[ParameterSpec, ...]:
+def parameters_of(draft: Draft) -> tuple[ParameterSpec, ...]:
+    """Return the parameters that the steps of a pipeline use.
+
+    Raises:
+        PipelineError: if two of one name have different defaults.
+    """
     found: dict[str, ParameterSpec] = {}
     for step in draft.order:
         held: list[PipelineParameter] = [*draft.ports[step].parameters]
@@ -139,7 +149,7 @@ def _parameters(draft: Draft) -> tuple[ParameterSpec, ...]:
         for parameter in held:
             known = found.setdefault(parameter.name, parameter.spec)
             # The type counts: 1, 1.0 and True are equal in Python.
-            if (known.type, known.default) != (parameter.spec.type, parameter.spec.default):
+            if (known, known.type) != (parameter.spec, parameter.spec.type):
                 raise PipelineError(
                     f"Pipeline parameters with same name {parameter.name} but different default values: "
                     f"{known.default!r} and {parameter.default_value!r}"
@@ -229,10 +239,11 @@ def _environment(step: PipelineStep, places: Places) -> EnvironmentSpec:
 class _Code:
     """Takes the snapshots of a pipeline's steps: each folder is read once."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, *, beside_file: bool) -> None:
         from airflow_mlpipe.storage.snapshot import SnapshotLimits
 
         self._pipeline = pipeline
+        self._beside_file = beside_file
         self._limits = SnapshotLimits.of(pipeline.workspace.settings, os.environ)
         self._scans: dict[Path, SourceScan] = {}
         self._taken: dict[tuple[str | None, str | None, tuple[str, ...]], tuple[Snapshot, str | None]] = {}
@@ -275,7 +286,7 @@ class _Code:
         folder = posixpath.expanduser(step.source_directory or self._pipeline.default_source_directory or ".")
         beside = self._pipeline.source_file
         # v1 means the working directory; a file that is run from elsewhere mostly means its own folder.
-        if beside and not posixpath.isabs(folder) and not posixpath.exists(folder):
+        if beside and not posixpath.isabs(folder) and (self._beside_file or not posixpath.exists(folder)):
             near = posixpath.join(posixpath.dirname(beside), folder)
-            folder = near if posixpath.exists(near) else folder
+            folder = near if self._beside_file or posixpath.exists(near) else folder
         return Path(posixpath.abspath(folder))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from datetime import date
+from typing import Literal
 
 from airflow_mlpipe.errors import ParameterError
 from airflow_mlpipe.model.parameter import ParameterSpec, ParameterValue
@@ -49,3 +51,43 @@ class PipelineParameter:
 
     def __repr__(self) -> str:
         return f"PipelineParameter(name={self.name!r}, default_value={self.default_value!r})"
+
+
+class _DataInterval(PipelineParameter):
+    """One end of the data interval of a run."""
+
+    end: Literal["start", "end"]
+
+    def __init__(self, default_value: str | date | None = None) -> None:
+        """Ask for it.
+
+        Args:
+            default_value: for runs without a data interval: ISO 8601 or a datetime, in UTC unless it says otherwise. By
+                default such a run is refused until it gives a value of this name among its pipeline parameters.
+
+        Raises:
+            ParameterError: if the default is not a moment.
+        """
+        spec = ParameterSpec(name=f"data_interval_{self.end}", type="string", default="", interval=self.end)
+        if default_value is not None:
+            spec = spec.model_copy(update={"default": spec.convert(default_value)})
+        self._spec = spec
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.default_value!r})"
+
+
+class DataIntervalStart(_DataInterval):
+    """The start of the run's data interval, for a step's `arguments` and `params`: ``2026-01-31T00:00:00+00:00``.
+
+    A run of a schedule, a catchup or a backfill has one. It is in the key only of steps that use it. In every other way
+    it is a pipeline parameter called ``data_interval_start``: ``submit(pipeline_parameters=...)`` may give it.
+    """
+
+    end = "start"
+
+
+class DataIntervalEnd(_DataInterval):
+    """The end of the run's data interval; see :class:`DataIntervalStart`. As a parameter: ``data_interval_end``."""
+
+    end = "end"

@@ -161,6 +161,64 @@ class Pipeline:
             **kwargs,
         )
 
+    def to_dag(self, *, wait_for_inputs_s: float = 0.0, **dag_arguments: Any) -> Any:
+        """Return it as a DAG of Airflow, for a file in Airflow's DAG folder: ``dag = pipeline.to_dag()``.
+
+        Reads nothing: neither source directories nor stores nor the catalog. The pipeline is compiled and its code is
+        packed when a run starts; source directories are relative to the file. Each DAG run is a run of the experiment
+        that is called like the pipeline.
+
+        Args:
+            wait_for_inputs_s: how long a run waits for data that the pipeline reads, in seconds.
+            **dag_arguments: arguments of :class:`airflow.sdk.DAG`, e.g. ``schedule`` (a cron line or a timetable of
+                Airflow's; default is the pipeline's), ``start_date``, ``catchup``, ``max_active_runs``; and
+                ``depends_on_past``: whether each task waits until that of the run before has succeeded or was reused.
+
+        Raises:
+            PipelineError: if the steps do not fit together.
+            ConfigError: if Airflow is not installed.
+        """
+        from airflow_mlpipe.sdk.dag_file import to_dag
+
+        return to_dag(self, wait_for_inputs_s=wait_for_inputs_s, **dag_arguments)
+
+    def to_task_group(self, group_id: str, *, wait_for_inputs_s: float = 0.0, **group_arguments: Any) -> Any:
+        """Return it as a task group of the Airflow DAG whose ``with`` block this is called in.
+
+        Like :meth:`to_dag` in everything else. The group ends in a task ``<group_id>.done``, which runs when every step
+        has run or was reused: other operators stand above or below the group, never directly below a step.
+
+        Args:
+            group_id: unique in the DAG.
+            wait_for_inputs_s: how long a run waits for data that the pipeline reads, in seconds.
+            **group_arguments: arguments of :class:`airflow.sdk.TaskGroup`.
+
+        Raises:
+            PipelineError: if the steps do not fit together, or one is called ``done``.
+            ConfigError: if Airflow is not installed.
+        """
+        from airflow_mlpipe.sdk.dag_file import to_task_group
+
+        return to_task_group(self, group_id, wait_for_inputs_s=wait_for_inputs_s, **group_arguments)
+
+    def to_sensor(self, *, wait_for_inputs_s: float = 0.0, **sensor_arguments: Any) -> Any:
+        """Return only its first task, ``reuse_check``, for the Airflow DAG or task group at hand.
+
+        It plans the run and skips the tasks of reused steps: :class:`~airflow_mlpipe.engine.operators.StepOperator`
+        tasks beside it whose ids are the steps' own. They, and what stands between them, are for the author to add.
+
+        Args:
+            wait_for_inputs_s: how long it waits for data that the pipeline reads, in seconds.
+            **sensor_arguments: more arguments of the sensor, e.g. ``retries``.
+
+        Raises:
+            PipelineError: if the steps do not fit together.
+            ConfigError: if Airflow is not installed.
+        """
+        from airflow_mlpipe.sdk.dag_file import to_sensor
+
+        return to_sensor(self, wait_for_inputs_s=wait_for_inputs_s, **sensor_arguments)
+
     def __repr__(self) -> str:
         return f"Pipeline(name={self.name!r}, steps={[step.name for step in self._steps]})"
 

@@ -85,7 +85,7 @@ def submit(experiment: Experiment, pipeline: Pipeline, options: SubmitOptions) -
         plan = _planner(workspace, compiled, parameters, options).plan()
         # Before anything is stored: an engine that cannot be loaded must not leave a run behind.
         engine = None if plan.all_reused else workspace.engine
-        _store(workspace, compiled)
+        store_compiled(workspace, compiled)
         run, steps = _rows(experiment, spec, plan, parameters, options, engine, git.facts(), source)
         if engine is None:
             # Before the run: one that is seen as completed has what its steps wrote to it, and to where they were told.
@@ -247,7 +247,8 @@ def _check_writable(workspace: Workspace) -> None:
         )
 
 
-def _store(workspace: Workspace, compiled: CompiledPipeline) -> None:
+def store_compiled(workspace: Workspace, compiled: CompiledPipeline) -> None:
+    """Keep the spec of a pipeline, and its code, where those look for it that run it."""
     from airflow_mlpipe.storage.snapshot import store_snapshot
 
     store = workspace.default_store

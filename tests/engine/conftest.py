@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from airflow_site import AirflowSite
 from engine_site import Site
 from wholeness import assert_whole
 
@@ -30,6 +31,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     # Whatever was killed, frozen or failed meanwhile: what is recorded is whole.
     # One test has a run whose spec nobody can read.
     assert_whole(place.dir, but="pipeline spec")
+
+
+@pytest.fixture(scope="session")
+def airflow_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowSite]:
+    """A workspace beside a real Airflow, one for all tests: starting it takes half a minute."""
+    place = AirflowSite(tmp_path_factory.mktemp("airflow").resolve())
+    try:
+        place.start()
+        yield place
+    finally:
+        place.stop()
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
+
 import pytest
 
 from airflow_mlpipe.errors import ParameterError
@@ -62,3 +64,26 @@ def test_the_type_comes_from_the_default():
 def test_a_default_of_another_type_is_refused():
     with pytest.raises(ParameterError, match=r"parameter 'p': default \[1\] is a list"):
         ParameterSpec.of("p", [1])
+
+
+class TestDataInterval:
+    START = ParameterSpec(name="data_interval_start", type="string", default="", interval="start")
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "2026-01-31T00:00:00+00:00",
+            "2026-01-31T00:00:00Z",
+            "2026-01-31",
+            "2026-01-31T01:00:00+01:00",
+            datetime(2026, 1, 31),
+            date(2026, 1, 31),
+        ],
+    )
+    def test_one_moment_has_one_text(self, value):
+        assert self.START.convert(value) == "2026-01-31T00:00:00+00:00"
+
+    @pytest.mark.parametrize("value", ["", "soon", 7, None, True])
+    def test_anything_else_is_refused(self, value):
+        with pytest.raises(ParameterError, match="parameter 'data_interval_start': .* is not a moment; give ISO 8601"):
+            self.START.convert(value)

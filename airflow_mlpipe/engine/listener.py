@@ -1,0 +1,50 @@
+"""The end of a DAG run in the catalog. Called inside Airflow's scheduler and API server: brief, and it never raises."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from airflow.listeners import hookimpl
+
+from airflow_mlpipe.engine.names import REUSE_CHECK
+
+if TYPE_CHECKING:
+    from airflow.models.dagrun import DagRun
+
+_log = logging.getLogger(__name__)
+
+
+@hookimpl
+def on_dag_run_success(dag_run: DagRun, msg: str) -> None:
+    """Close the runs of a DAG run that has succeeded, or was marked so."""
+    _close(dag_run, "marked as success in Airflow, but not all steps ran" if _by_hand(msg) else None)
+
+
+@hookimpl
+def on_dag_run_failed(dag_run: DagRun, msg: str) -> None:
+    """Close the runs of a DAG run that has failed, or was marked so."""
+    _close(dag_run, "marked as failed in Airflow" if _by_hand(msg) else None)
+
+
+def _by_hand(msg: str) -> bool:
+    return "manually" in (msg or "")
+
+
+def _close(dag_run: DagRun, said: str | None) -> None:
+    try:
+        dag = dag_run.dag
+        if dag is None or "mlpipe" not in dag.tags:
+            return
+        # Not above: Airflow loads its plugins into every process.
+        from airflow_mlpipe.engine.adopt import Share
+        from airflow_mlpipe.engine.airflow_private.notes import write_notes
+        from airflow_mlpipe.engine.room import room_of
+
+        for task in dag.tasks:
+            if task.task_type == "ReuseSensor" and task.task_id.endswith(REUSE_CHECK):
+                share = Share(room=room_of(task.workspace), part=task.task_id.removesuffix(REUSE_CHECK))
+                write_notes(dag_run, share.close(dag_run, said))
+    except Exception:
+        # A catalog out of reach must not hold up other people's DAGs.
+        _log.exception("the end of DAG run '%s' of '%s' is not in the catalog", dag_run.run_id, dag_run.dag_id)
