@@ -112,11 +112,12 @@ class Share:
             self._resume(row, rows, again, dag_run)
         return self.room.run(row.id)
 
-    def close(self, dag_run: Any, said: str | None) -> dict[str, str]:
+    def close(self, dag_run: Any, said: str | None) -> dict[str, str] | None:
         """Give the run its last status, now that its DAG run has ended. One that has it already keeps it.
 
         Returns:
-            what each of its reused tasks was reused from, by task id.
+            what each of its reused tasks was reused from, by task id; None if there is no run, or it is one of an
+            embedded engine, which ends its runs itself.
 
         Args:
             dag_run: the DAG run.
@@ -127,9 +128,9 @@ class Share:
             row = catalog.get_run(self.run_id(dag_run))
         except NotFoundError:
             # Nothing was planned: a branch did not choose the pipeline, or something before it failed.
-            return {}
+            return None
         if row.engine != "server":
-            return {}
+            return None
         if row.status not in FINAL_RUN_STATUSES:
             self._end(row, said)
         steps = catalog.steps(row.id)

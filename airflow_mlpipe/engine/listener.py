@@ -44,7 +44,9 @@ def _close(dag_run: DagRun, said: str | None) -> None:
         for task in dag.tasks:
             if task.task_type == "ReuseSensor" and task.task_id.endswith(REUSE_CHECK):
                 share = Share(room=room_of(task.workspace), part=task.task_id.removesuffix(REUSE_CHECK))
-                write_notes(dag_run, share.close(dag_run, said))
+                notes = share.close(dag_run, said)
+                if notes is not None:
+                    write_notes(dag_run, share.part, notes)
     except Exception:
         # A catalog out of reach must not hold up other people's DAGs.
         _log.exception("the end of DAG run '%s' of '%s' is not in the catalog", dag_run.run_id, dag_run.dag_id)

@@ -17,7 +17,7 @@ def ended(catalog: Catalog, make_run, make_step):
     run = make_run(status="Running", properties={"n": "1"})
     steps = [make_step(run, name, position) for position, name in enumerate("abc")]
     catalog.start_run(run, steps)
-    catalog.update_step(run.id, "a", status="completed", result_id="r1", reason="new")
+    catalog.update_step(run.id, "a", status="completed", exit_code=0)
     catalog.update_step(run.id, "b", status="failed", error="broken", try_number=1, exit_code=2)
     catalog.request_stop(run.id, "failure", "step 'b' failed")
     catalog.update_step(run.id, "c", status="not_run", reason="step 'b' did not succeed")
@@ -51,7 +51,7 @@ def test_a_run_that_is_reopened_goes_on_and_keeps_what_succeeded(catalog: Catalo
         "b": "not_started",
         "c": "not_started",
     }
-    assert (rows["a"].result_id, rows["b"].error, rows["b"].exit_code, rows["b"].try_number) == ("r1", None, None, 1)
+    assert (rows["a"].exit_code, rows["b"].error, rows["b"].exit_code, rows["b"].try_number) == (0, None, None, 1)
 
 
 def test_one_that_is_only_resumed_keeps_its_end_and_the_request_to_stop(catalog: Catalog, ended):
