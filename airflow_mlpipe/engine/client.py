@@ -8,10 +8,11 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES, RunRow
 from airflow_mlpipe.engine.bookkeeping import close_run, fail_running_steps
-from airflow_mlpipe.engine.names import digest_tag, pool_of
+from airflow_mlpipe.engine.names import dag_run_of, digest_tag, pool_of
 from airflow_mlpipe.engine.rest import AirflowApi, Login
 from airflow_mlpipe.engine.room import Room
 from airflow_mlpipe.engine.server_settings import ServerHome
@@ -131,7 +132,7 @@ class ServerEngine:
             # Not triggered, or nobody is there to end it: a submit on its way, and the next server, see it closed.
             close_run(self._room.catalog, run_id, self._room.spec(row.spec_digest))
             return
-        self._end_dag_run(row.dag_id, run_id)
+        self._end_dag_run(row.dag_id, dag_run_of(row))
 
     def is_alive(self, run_id: str) -> bool:
         """Whether Airflow carries the run on; one whose DAG run has ended is closed.
@@ -163,7 +164,10 @@ class ServerEngine:
         if url is None:
             state = ServerState.of(self._home)
             url = None if state is None else state.url
-        return None if url is None else f"{url.rstrip('/')}/dags/{row.dag_id or row.pipeline}/runs/{run_id}"
+        if url is None:
+            return None
+        dag, dag_run = (quote(name, safe="") for name in (row.dag_id or row.pipeline, dag_run_of(row)))
+        return f"{url.rstrip('/')}/dags/{dag}/runs/{dag_run}"
 
     def unwell(self) -> list[str]:
         """Return what is wrong with the server; nothing if it can carry runs."""
@@ -284,7 +288,7 @@ class ServerEngine:
         """Close the run if its DAG run has ended."""
         catalog, spec = self._room.catalog, self._room.spec(row.spec_digest)
         try:
-            path = ["dags", row.dag_id or "", "dagRuns", row.id]
+            path = ["dags", row.dag_id or "", "dagRuns", dag_run_of(row)]
             dag_run = self.api.call("GET", path, patience_s=0.0)[1]
         except NotFoundError:
             fail_running_steps(catalog, row.id, "the run was deleted in Airflow")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from airflow_mlpipe.catalog.rows import RunRow
     from airflow_mlpipe.model.spec import PipelineSpec
 
 REUSE_CHECK = "reuse_check"
@@ -40,3 +41,8 @@ def pool_of(compute: str) -> str:
 def digest_tag(spec: PipelineSpec) -> str:
     """Return the tag that carries the identity of `spec`."""
     return f"{TAG}:{spec.digest}"
+
+
+def dag_run_of(row: RunRow) -> str:
+    """Return the id of the DAG run that carries a run."""
+    return row.properties.get(AIRFLOW_RUN, row.id)

@@ -19,8 +19,10 @@ from engine_site import eventually, shell
 from server_site import ServerSite, mlpipe
 
 from airflow_mlpipe.catalog.catalog import Catalog
+from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES
 from airflow_mlpipe.engine import client
 from airflow_mlpipe.engine.client import ServerEngine
+from airflow_mlpipe.engine.names import AIRFLOW_RUN
 from airflow_mlpipe.engine.rest import AirflowApi, Login
 from airflow_mlpipe.engine.server_state import ServerState
 from airflow_mlpipe.errors import ConfigError, PermissionDeniedError, ServiceError, UnreachableError
@@ -66,6 +68,20 @@ def ended(pid: int) -> bool:
 def scheduler(site: ServerSite) -> psutil.Process:
     server = psutil.Process(ServerState.of(site.engine._home).pid)
     return next(process for process in server.children() if "scheduler" in process.cmdline())
+
+
+def test_a_run_that_somebody_triggers_in_airflow_is_followed_as_any_other(site: ServerSite):
+    first = site.run(shell("a", "echo one > @out"), name="triggered")
+    run_id = "by-hand:1+1"
+    site.engine.api.call("POST", ["dags", "triggered", "dagRuns"], {"dag_run_id": run_id, "logical_date": None})
+    found = eventually(lambda: [r for r in site.catalog.list_runs(limit=5) if AIRFLOW_RUN in r.properties])
+    row = found[0]
+    assert (row.properties[AIRFLOW_RUN], row.dag_id, row.engine) == (run_id, "triggered", "server")
+    eventually(lambda: site.engine.is_alive(row.id) and site.catalog.get_run(row.id).status in FINAL_RUN_STATUSES)
+    ended = site.catalog.get_run(row.id)
+    (step,) = site.catalog.steps(row.id)
+    assert (ended.status, ended.error, step.status, step.reused_from) == ("Completed", None, "reused", first.id)
+    assert site.engine.portal_url(row.id) == f"{site.engine.api.url}/dags/triggered/runs/by-hand%3A1%2B1"
 
 
 def test_a_chain_passes_data_on_and_the_run_has_a_page(site: ServerSite):
