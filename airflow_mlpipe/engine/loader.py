@@ -30,14 +30,15 @@ def load_dags(
 
     Args:
         fileloc: the file that is shown as the DAGs' code: the caller's ``__file__``.
-        workspace: the ``.mlpipe`` folder; default is the one named by ``MLPIPE_WORKSPACE``, and no DAG without one.
+        workspace: the ``.mlpipe`` folder; default is the one named by ``MLPIPE_WORKSPACE``, and no DAG without one, or
+            where a DAG bundle shows its pipelines already.
         version: of the registry; default is the newest.
         shard: only the pipelines of this part of the registry; default is all.
     """
     from airflow.sdk import get_parsing_context
 
     named = workspace or os.environ.get(WORKSPACE_VARIABLE)
-    if not named:
+    if not named or (workspace is None and _bundle_shows_them()):
         return {}
     folder = Path(named)
     registry = SpecRegistry(folder)
@@ -59,6 +60,13 @@ def load_dags(
             dag = _broken(name, f"pipeline '{name}': no DAG can be made of its spec {short(digest)}: {why}")
         dags[name] = dag
     return dags
+
+
+def _bundle_shows_them() -> bool:
+    """Whether this Airflow has the workspace as a bundle: two files with one DAG take it from each other."""
+    from airflow.configuration import conf
+
+    return "WorkspaceBundle" in (conf.get("dag_processor", "dag_bundle_config_list", fallback="") or "")
 
 
 def _build(registry: SpecRegistry, name: str, digest: Digest, workspace: Path, fileloc: str) -> DAG:

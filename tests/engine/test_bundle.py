@@ -216,3 +216,16 @@ def test_the_loader_of_a_plain_dags_folder_shows_the_newest(registry: SpecRegist
     monkeypatch.setenv("MLPIPE_WORKSPACE", str(registry._folder.parent))
 
     assert [(name, dag.fileloc) for name, dag in load_dags("/dags/mlpipe.py").items()] == [("p", "/dags/mlpipe.py")]
+
+
+def test_the_loader_leaves_to_the_bundle_what_that_shows(registry: SpecRegistry, monkeypatch: pytest.MonkeyPatch):
+    from airflow_mlpipe.engine.loader import load_dags
+
+    registry.publish(spec("p"))
+    workspace = str(registry._folder.parent)
+    monkeypatch.setenv("MLPIPE_WORKSPACE", workspace)
+    bundles = '[{"name": "b", "classpath": "airflow_mlpipe.engine.bundle.WorkspaceBundle", "kwargs": {}}]'
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", bundles)
+
+    assert load_dags("/dags/mlpipe.py") == {}
+    assert list(load_dags("/bundle/file.py", workspace)) == ["p"]
