@@ -89,7 +89,8 @@ def test_a_chain_passes_data_on_and_the_run_has_a_page(site: ServerSite):
 
     assert (run.status, run.error, run.engine, run.dag_id) == ("Completed", None, "server", "chain")
     assert site.output(run, "b") == "one\n"
-    assert site.dag_run(run.id)["state"] == "success"
+    # Airflow tells of the end before it has written it down.
+    eventually(lambda: site.dag_run(run.id)["state"] == "success", 10)
     assert "why: no earlier result of this step" in site.task_log(run, "b")
     assert site.engine.portal_url(run.id) == f"{site.engine.api.url}/dags/chain/runs/{run.id}"
 
