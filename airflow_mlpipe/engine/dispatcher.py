@@ -6,6 +6,7 @@ an inherited descriptor (see :mod:`airflow_mlpipe.engine.embedded`).
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import logging
 import os
@@ -74,11 +75,12 @@ class LiveRun:
 class Dispatcher:
     """Takes queued runs, gives ready tasks to workers, takes in what they came to."""
 
-    def __init__(self, home: Home) -> None:
-        """Open the workspace, the metadata database and the pool of workers."""
+    def __init__(self, home: Home, lock: int) -> None:
+        """Open the workspace, the metadata database and the pool of workers; `lock` is the lock's descriptor."""
         from airflow_mlpipe.engine import airflow_private
 
         self._home = home
+        self._lock = lock
         self._airflow = airflow_private
         self._room = Room(home.workspace)
         self._catalog = self._room.catalog
@@ -197,8 +199,10 @@ class Dispatcher:
         with hold(self._home.gate):
             if self._queued():
                 return False
-            # The process ends here, under the gate, and the lock with it.
             self._workers.close()
+            # Before the end of the process, which lets go of the gate and of this in any order: a submit that came in
+            # between would take this dispatcher for alive, and nobody would take its run.
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
             os._exit(0)
 
     # --- tasks
@@ -292,7 +296,7 @@ def main(workspace: str, lock: str) -> None:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        dispatcher = Dispatcher(home)
+        dispatcher = Dispatcher(home, int(lock))
     except Exception as error:
         # Whoever waits for a run must hear of it; a new dispatcher would end the same way.
         close_dead_runs(Room(home.workspace).catalog, f"the dispatcher could not start: {error}", queued_too=True)

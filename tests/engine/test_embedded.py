@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -207,6 +208,31 @@ def test_a_run_handed_over_while_the_dispatcher_leaves_is_not_lost(site: Site):
     for turn in range(4):
         # Each is submitted the moment the one before is seen to have ended: the dispatcher is leaving then.
         assert site.run(shell("a", f"true {turn}"), name="turns").status == "Completed"
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_leaving_dispatcher_lets_go_of_its_lock_before_the_gate(site: Site, marks: Path, tmp_path: Path):
+    """Else a submit that waits at the gate finds the lock held by a process that is as good as gone."""
+    eventually(lambda: not site.engine.is_alive())
+    run_id = site.submit(shell("wait", wait_for(marks / "go")))
+    dispatcher = eventually(lambda: [p for p in psutil.process_iter(["cmdline"]) if _dispatches(p, site)])[0]
+    lock, log = dispatcher.cmdline()[-1], tmp_path / "calls.txt"
+    command = ["strace", "-p", str(dispatcher.pid), "-e", "trace=flock,exit_group", "-o", str(log)]
+    tracer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    with tracer.stderr:
+        if "attached" not in tracer.stderr.readline():
+            tracer.wait(60)
+            pytest.skip("processes cannot be traced here")
+        (marks / "go").touch()
+        tracer.wait(60)
+    assert site.end_of(run_id).status == "Completed"
+    calls = [line.split("=")[0].strip() for line in log.read_text().splitlines()]
+    assert calls.index(f"flock({lock}, LOCK_UN)") < calls.index("exit_group(0)")
+
+
+def _dispatches(process: psutil.Process, site: Site) -> bool:
+    words = process.info["cmdline"] or []
+    return "airflow_mlpipe.engine.dispatcher" in words and str(site.dir) in words
 
 
 def test_a_step_that_makes_the_same_bytes_stops_the_wave(site: Site, marks: Path):
