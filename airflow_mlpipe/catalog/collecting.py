@@ -15,7 +15,7 @@ from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES, FINAL_STEP_STATUSES
 _RUN_ENDED = ", ".join(f"'{status}'" for status in sorted(FINAL_RUN_STATUSES))
 _STEP_ENDED = ", ".join(f"'{status}'" for status in sorted(FINAL_STEP_STATUSES))
 _DIGEST = re.compile(r"b3:[0-9a-f]{64}")
-_OWN_PATH = re.compile(r'"path":\s?"(?:azureml|dataset)(?:/([^"/]*))?')
+_OWN_PATH = re.compile(r'"path":\s?"(?:azureml|dataset)(?:"|/([^"/]*))')
 _WILD = re.compile(r"[*?\[]")
 
 

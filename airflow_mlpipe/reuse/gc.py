@@ -116,7 +116,9 @@ def collect_garbage(
     work = _Collection(catalog, default, Collected(deleted=delete), grace)
     # Everything is listed before anything is removed: what cannot be listed stops it all.
     seen = catalog.keeper.horizon()
-    places = [(store, item) for store in stores for item in list_places(store)]
+    # Two names may stand for one folder.
+    stores = list({store.root: store for store in stores}.values())
+    places = [item for store in stores for item in list_places(store)]
     contents = list_contents(default) if _is_ours_alone(default, workspace, workspace_id) else []
     drafts = [item for store in stores for item in list_drafts(store)]
     folders = list_work(workspace)
@@ -154,7 +156,7 @@ class _Collection:
 
     def places(
         self,
-        found: Iterable[tuple[LocalStore, Item]],
+        found: Iterable[Item],
         attempts: dict[str, AttemptState],
         seen: Horizon,
         unused_since: datetime | None,
@@ -163,7 +165,7 @@ class _Collection:
         named = self._catalog.keeper.named_places()
         doomed = self._doomed(attempts, unused_since)
         chosen: dict[str, list[Item]] = {}
-        for _, item in found:
+        for item in found:
             if item.name not in attempts:
                 self.done.unknown.add(item.size_bytes)
             elif item.name not in doomed:
@@ -197,7 +199,10 @@ class _Collection:
         needed, sound = set(), set()
         for kept in self._catalog.keeper.kept_results():
             results.setdefault(kept.step_run_id, []).append(kept.id)
-            in_use = unused_since is None or kept.id not in used_at or used_at[kept.id] >= unused_since
+            # A result that its own run did not take, because another try was first, serves others from then on.
+            own = attempts.get(kept.step_run_id)
+            used = used_at.get(kept.id) or (own.used_at if own is not None else None)
+            in_use = unused_since is None or used is None or used >= unused_since
             # One that cannot be read may be of a newer version of this package.
             if kept.id in held or kept.result is None or (kept.doubtful is None and in_use):
                 needed.add(kept.step_run_id)

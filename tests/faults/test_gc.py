@@ -18,6 +18,7 @@ from fault_driver import Driver, traced
 from fault_site import ALL, Ended, FaultSite
 
 from airflow_mlpipe.catalog.catalog import Catalog
+from airflow_mlpipe.catalog.rows import DatastoreRow
 from airflow_mlpipe.engine.bookkeeping import close_run
 from airflow_mlpipe.engine.room import Room
 from airflow_mlpipe.engine.runs import Attempt
@@ -183,6 +184,32 @@ def test_outputs_that_somebody_reads_by_their_path_stay(site: FaultSite):
     done = gc(site)
     assert (done.named.count, NO_RESULT in done.kinds) == (1, False)
     assert place(site, bad).is_dir()
+
+
+@pytest.mark.parametrize(("path", "stays"), [("azureml/*/out", True), ("dataset", True), ("datasets/in", False)])
+def test_a_pattern_over_all_outputs_keeps_them_and_a_likely_name_does_not(site: FaultSite, path: str, stays: bool):
+    bad = failed(site)
+    source = DatastorePath(datastore=site.store.name, path=path)
+    site.catalog.register_dataset("kept", DatasetSpec(kind="file", sources=(source,)), "b3:0")
+    gc(site)
+    assert place(site, bad).is_dir() == stays
+
+
+def test_two_names_of_one_folder_count_once(site: FaultSite):
+    failed(site)
+    site.catalog.put_datastore(DatastoreRow(name="alias", url=site.store.root.as_uri()))
+    assert counts(gc(site))[NO_RESULT] == 1
+
+
+def test_a_late_result_that_no_run_has_taken(site: FaultSite):
+    """Two tries of one step came to an end; the run kept the first."""
+    first = site.run()
+    late = site.result(first).model_copy(update={"id": "late"})
+    site.catalog.commit_result(late, first.run_id, "make")
+    assert site.catalog.step(first.run_id, "make").result_id == first.steps["make"].result_id
+    soon = datetime.now(UTC) + timedelta(days=1)
+    assert counts(gc(site, unused_for=timedelta(days=2), now=lambda: soon)) == {}
+    assert counts(gc(site, unused_for=timedelta(hours=2), now=lambda: soon)) == {UNUSED: 1}
 
 
 def test_what_another_workspace_has_written_stays(site: FaultSite):
