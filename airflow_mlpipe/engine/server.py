@@ -84,7 +84,10 @@ class Server:
             end_all(self._services)
             if self._guard is not None:
                 self._guard.leave()
-            self._home.state.unlink(missing_ok=True)
+            # Together, as a submit sees them: it must not find the server gone and the workspace still taken.
+            with hold(self._home.gate):
+                self._home.state.unlink(missing_ok=True)
+                fcntl.flock(lock, fcntl.LOCK_UN)
             os.close(lock)
 
     def _take_lock(self) -> int:
