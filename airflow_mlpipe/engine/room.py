@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mlpipe.catalog.catalog import Catalog
+from airflow_mlpipe.catalog.connection import RECONNECT_S
 from airflow_mlpipe.catalog.rows import RunRow
 from airflow_mlpipe.engine.flight import LEASE_TTL_S, LeaseKeeper
 from airflow_mlpipe.engine.names import CONF_KEY, WORKSPACE_VARIABLE
@@ -60,7 +61,9 @@ class Room:
     @cached_property
     def catalog(self) -> Catalog:
         """The workspace's catalog."""
-        return Catalog.open(self.config.get("catalog_conn") or f"sqlite:///{self.folder / 'catalog.db'}")
+        url = self.config.get("catalog_conn") or f"sqlite:///{self.folder / 'catalog.db'}"
+        # A task must not fail for a database that is being started anew.
+        return Catalog.open(url, patience_s=RECONNECT_S)
 
     @cached_property
     def leases(self) -> LeaseKeeper:
