@@ -46,14 +46,14 @@ class Catalog(RunPart, StepPart, ResultPart, LeasePart, RecordPart, DatasetPart,
         return cls(_ready(Database(url), create_schema), now)
 
     @classmethod
-    def open(cls, url: str, now: Callable[[], datetime] = utc_now, patience_s: float = 0.0) -> Catalog:
+    def open(cls, url: str, now: Callable[[], datetime] = utc_now, patience_s: float | None = None) -> Catalog:
         """Open the catalog at `url`; one made by an older version of the package is brought up to date.
 
         Args:
             url: as for :meth:`create`.
             now: the clock; gives aware times.
-            patience_s: how long a server that does not answer is asked again; one that has answered once is asked
-                again in any case.
+            patience_s: how long a server that does not answer is asked again; None: not at all before it has answered
+                once, half a minute afterwards.
 
         Raises:
             ConfigError: if there is none, if it is damaged, or was made by a newer version of the package.

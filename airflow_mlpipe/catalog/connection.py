@@ -87,16 +87,18 @@ class Database:
 
     Args:
         url: ``sqlite:///<path>`` or ``postgresql://...``.
-        patience_s: how long a server that was never reached is asked again.
+        patience_s: how long a server that does not answer is asked again; None: not at all before it has answered once,
+            :data:`RECONNECT_S` afterwards.
 
     Raises:
         ConfigError: if the URL is of another kind.
     """
 
-    def __init__(self, url: str, patience_s: float = 0.0) -> None:
+    def __init__(self, url: str, patience_s: float | None = None) -> None:
         self.url = url
         self.dialect = dialect_of(url)
         self._patience_s = patience_s
+        self._has_answered = False
         # Keyed by process and thread. The entry of a thread that ended serves the next one with its ident.
         self._sessions: dict[tuple[int, int], tuple[Connection, Session]] = {}
         _databases.add(self)
@@ -167,11 +169,14 @@ class Database:
                 own[0].close()
             connection = self._connect()
             own = self._sessions[key] = connection, Session(connection, self.dialect)
-            self._patience_s = max(self._patience_s, RECONNECT_S)
+            self._has_answered = True
         return own
 
     def _connect(self) -> Connection:
-        deadline = time.monotonic() + self._patience_s
+        patience_s = self._patience_s
+        if patience_s is None:
+            patience_s = RECONNECT_S if self._has_answered else 0.0
+        deadline = time.monotonic() + patience_s
         while True:
             try:
                 return self.dialect.connect()

@@ -60,7 +60,8 @@ def _close(dag_run: DagRun, said: str | None) -> None:
 
         for task in dag.tasks:
             if task.task_type == "ReuseSensor" and task.task_id.endswith(REUSE_CHECK):
-                share = Share(room=room_of(task.workspace), part=task.task_id.removesuffix(REUSE_CHECK))
+                # Not patient: the scheduler waits.
+                share = Share(room=room_of(task.workspace, patience_s=0.0), part=task.task_id.removesuffix(REUSE_CHECK))
                 notes = share.close(dag_run, said)
                 if notes is not None:
                     write_notes(dag_run, share.part, notes)

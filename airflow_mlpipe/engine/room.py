@@ -27,9 +27,16 @@ from airflow_mlpipe.storage.stat_index import StatIndex
 class Room:
     """One workspace, opened lazily and kept: a worker runs many tasks of it."""
 
-    def __init__(self, folder: Path) -> None:
-        """Name the ``.mlpipe`` folder; nothing is opened before it is needed."""
+    def __init__(self, folder: Path, patience_s: float = RECONNECT_S) -> None:
+        """Name the ``.mlpipe`` folder; nothing is opened before it is needed.
+
+        Args:
+            folder: of the workspace.
+            patience_s: how long a catalog that does not answer is asked again: a task must not fail for a database that
+                is being started anew.
+        """
         self.folder = Path(folder)
+        self._patience_s = patience_s
         self._stores: dict[str, LocalStore] = {}
         self._specs: dict[Digest, PipelineSpec] = {}
         self._runs: dict[str, EngineRun] = {}
@@ -62,8 +69,7 @@ class Room:
     def catalog(self) -> Catalog:
         """The workspace's catalog."""
         url = self.config.get("catalog_conn") or f"sqlite:///{self.folder / 'catalog.db'}"
-        # A task must not fail for a database that is being started anew.
-        return Catalog.open(url, patience_s=RECONNECT_S)
+        return Catalog.open(url, patience_s=self._patience_s)
 
     @cached_property
     def leases(self) -> LeaseKeeper:
@@ -154,13 +160,17 @@ class Room:
 
 
 @cache
-def room_at(folder: str) -> Room:
+def room_at(folder: str, patience_s: float = RECONNECT_S) -> Room:
     """Return the room of a ``.mlpipe`` folder; one for each process."""
-    return Room(Path(folder))
+    return Room(Path(folder), patience_s)
 
 
-def room_of(workspace: str | None) -> Room:
+def room_of(workspace: str | None, patience_s: float = RECONNECT_S) -> Room:
     """Return the room an operator works in.
+
+    Args:
+        workspace: its ``.mlpipe`` folder, or None for the one that the environment names.
+        patience_s: see :class:`Room`.
 
     Raises:
         ConfigError: if neither the operator nor the environment names a workspace.
@@ -168,4 +178,4 @@ def room_of(workspace: str | None) -> Room:
     folder = workspace or os.environ.get(WORKSPACE_VARIABLE)
     if not folder:
         raise ConfigError(f"no workspace: set {WORKSPACE_VARIABLE} to the path of its .mlpipe folder")
-    return room_at(folder)
+    return room_at(folder, patience_s)

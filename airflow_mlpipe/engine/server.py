@@ -51,6 +51,7 @@ class Server:
         self._say = say
         self._services: list[Service] = []
         self._guard: Guard | None = None
+        self._trouble = ""
 
     def run(self, port: int | None, ready: Callable[[ServerState], None]) -> None:
         """Serve until this process is asked to end: by SIGTERM, or Ctrl-C.
@@ -181,12 +182,26 @@ class Server:
         while True:
             self._revive()
             if time.monotonic() - swept > _SWEEP_S:
-                # The API server may be on its way up again: next time, then.
-                with suppress(UnreachableError):
-                    engine.adopt()
-                    engine.sweep()
+                self._look_after_runs(engine)
                 swept = time.monotonic()
             time.sleep(_TICK_S)
+
+    def _look_after_runs(self, engine: ServerEngine) -> None:
+        """Take runs that nobody takes, close those that nobody waits for. Next time, if it cannot be done now."""
+        try:
+            engine.adopt()
+            engine.sweep()
+        except UnreachableError:
+            # The API server is on its way up again.
+            return
+        except Exception as error:
+            # Airflow goes on with its runs, whatever has become of the catalog.
+            told = error.message if isinstance(error, MlpipeError) else f"{type(error).__name__}: {error}"
+            if told != self._trouble:
+                self._say(f"runs cannot be looked after: {told}")
+            self._trouble = told
+        else:
+            self._trouble = ""
 
     def _revive(self) -> None:
         for service in self._services:

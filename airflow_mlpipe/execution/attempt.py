@@ -14,11 +14,12 @@ from datetime import UTC, datetime
 from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.errors import MlpipeError, NotFoundError, StorageError
 from airflow_mlpipe.execution.collect import Collected, collect
-from airflow_mlpipe.execution.contract import RunIdentity, StagedInput, StepJob, try_folder
+from airflow_mlpipe.execution.contract import RunIdentity, StagedInput, StepJob, step_run_folder, try_folder
 from airflow_mlpipe.execution.deliver import publish, register
 from airflow_mlpipe.execution.inputs import Stores
 from airflow_mlpipe.execution.kept import Kept, keep
 from airflow_mlpipe.execution.launch import Exit, launch
+from airflow_mlpipe.execution.processes import end_carriers, mark_of
 from airflow_mlpipe.execution.recording import keep_record
 from airflow_mlpipe.execution.report import full_disk
 from airflow_mlpipe.execution.stage import discard, stage
@@ -126,6 +127,10 @@ def run_attempt(
         components=dict(key.components),
     )
     _keep_names(step, key, site)
+    tries = step_run_folder(run.workspace.absolute(), run.step_run_id)
+    if tries.exists():
+        # An earlier try may still be being ended, and would write to the places of this one.
+        end_carriers(f"{mark_of(tries)}/")
     job = stage(
         step,
         run,
@@ -146,7 +151,7 @@ def run_attempt(
     except BaseException as error:
         if _no_room(error, job):
             _sweep_outputs(job, site)
-        _keep_failure(job, exit, kept, site)
+        _keep_failure(job, exit, kept, site, number)
         raise
     result = _result(job, key, exit, kept, collected)
     _keep_names_of_observed(step, kept.observed, site)
@@ -207,15 +212,15 @@ def _staged(step: StepSpec, key: StepKey, results: Mapping[str, StepResult]) -> 
     return staged
 
 
-def _keep_failure(job: StepJob, exit: Exit | None, kept: Kept | None, site: Site) -> None:
+def _keep_failure(job: StepJob, exit: Exit | None, kept: Kept | None, site: Site, number: int) -> None:
     """Keep what a failed try leaves. Why it failed matters more than what cannot be kept: that is only logged."""
     try:
         try:
-            _note_failure(job, exit, kept, site)
+            _note_failure(job, exit, kept, site, number)
         except StorageError:
             # Most likely the step has filled the disk.
             _sweep_outputs(job, site)
-            _note_failure(job, exit, kept, site)
+            _note_failure(job, exit, kept, site, number)
     except MlpipeError as error:
         _log.warning("step '%s': what it wrote could not be kept: %s", job.step.name, error.message)
 
@@ -236,13 +241,14 @@ def _sweep_outputs(job: StepJob, site: Site) -> None:
             _log.warning("step '%s': its outputs could not be removed: %s", job.step.name, error.message)
 
 
-def _note_failure(job: StepJob, exit: Exit | None, kept: Kept | None, site: Site) -> None:
+def _note_failure(job: StepJob, exit: Exit | None, kept: Kept | None, site: Site, number: int) -> None:
     """Keep what a try leaves that gives no result, and make room: copies of inputs are of no more use."""
     kept = keep(job, site.default) if kept is None else kept
     run_id = job.context.run_id
     site.catalog.add_written(run_id, kept.parent_written)
     code = None if exit is None else exit.code
-    site.catalog.update_step(run_id, job.step.id, written=kept.written.model_dump(mode="json"), exit_code=code)
+    written = kept.written.model_dump(mode="json")
+    site.catalog.update_step(run_id, job.step.id, of_try=number, written=written, exit_code=code)
     for link in job.links:
         link.unlink(missing_ok=True)
     shutil.rmtree(job.work / "inputs", ignore_errors=True)

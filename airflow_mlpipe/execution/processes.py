@@ -161,6 +161,18 @@ def carries(pid: int, mark: str) -> bool:
         return False
 
 
+def end_carriers(mark: str) -> None:
+    """End at once every process of this user that was started with an environment entry that begins with `mark`."""
+    start = os.fsencode(mark)
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if any(each.startswith(start) for each in entry.read_bytes().split(b"\0")):
+                found.append(int(entry.parent.name))
+    if found:
+        end_tree(found, grace_s=0.0)
+
+
 def reap(pid: int) -> None:
     """Take note of the end of an adopted child, so that it does not stay as a zombie."""
     with contextlib.suppress(ChildProcessError):

@@ -5,7 +5,9 @@ Airflow's metadata and the catalog are on one PostgreSQL server, as in a deploym
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -14,7 +16,10 @@ import psutil
 import psycopg
 import pytest
 from engine_site import eventually, shell
+from fault_driver import traced
 from server_site import ServerSite
+
+from airflow_mlpipe.engine.server_state import ServerState
 
 pytestmark = [
     pytest.mark.airflow,
@@ -43,9 +48,14 @@ def database() -> Iterator[postgres.Server]:
 def site(database: postgres.Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerSite]:
     folder = tmp_path_factory.mktemp("faults").resolve() / "project"
     folder.mkdir()
-    place = ServerSite(folder, catalog=database.url, metadata_conn=database.url, airflow=SHORT)
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE catalog")
+    place = ServerSite(
+        folder, catalog=database.url.replace("/postgres?", "/catalog?"), metadata_conn=database.url, airflow=SHORT
+    )
     yield place
-    place.stop()
+    if ServerState.of(place.engine._home) is not None:
+        place.stop()
 
 
 @pytest.fixture
@@ -209,3 +219,81 @@ def test_a_step_that_is_cleared_while_it_is_being_ended(site: ServerSite, marks:
     eventually(lambda: task(site, run_id, "a")["state"] == "success")
     run = eventually(lambda: (row := site.catalog.get_run(run_id)).status == "Completed" and row)
     assert (site.statuses(run), site.output(run, "a")) == ({"a": "completed"}, "made\n")
+
+
+@contextmanager
+def without_catalog(database: postgres.Server) -> Iterator[None]:
+    """Let nobody in to the catalog, while Airflow's own database answers."""
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        connection.execute("ALTER DATABASE catalog ALLOW_CONNECTIONS false")
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'catalog'")
+        try:
+            yield
+        finally:
+            connection.execute("ALTER DATABASE catalog ALLOW_CONNECTIONS true")
+
+
+def test_a_plan_waits_for_its_catalog(site: ServerSite, database: postgres.Server):
+    site.run(shell("a", "echo made > @out"), name="planned")
+    run_id = site.enqueue(shell("a", "echo made > @out"), name="planned")
+    conf = site.engine._room.conf(site.catalog.get_run(run_id))
+    api, dag_runs = site.engine.api, ["dags", "planned", "dagRuns"]
+    with without_catalog(database):
+        api.call("POST", dag_runs, {"dag_run_id": run_id, "logical_date": None, "conf": conf})
+        eventually(lambda: api.get(*dag_runs, run_id, "taskInstances", "reuse_check")["state"] == "running")
+    eventually(lambda: api.get(*dag_runs, run_id)["state"] == "success")
+    assert site.statuses(eventually(lambda: site.end_of(run_id))) == {"a": "reused"}
+
+
+def test_airflow_ends_a_run_whose_catalog_does_not_answer(site: ServerSite, database: postgres.Server, marks: Path):
+    """The listener cannot write the end down, and holds nobody up; the next look of the server writes it."""
+    run_id = site.submit(shell("a", waits(marks)), name="unheard")
+    script = began(marks)
+    with without_catalog(database):
+        asked = time.monotonic()
+        site.engine.api.call("PATCH", ["dags", "unheard", "dagRuns", run_id], {"state": "failed"})
+        assert site.engine.api.get("dags", "unheard", "dagRuns", run_id)["state"] == "failed"
+        assert time.monotonic() - asked < 5
+    eventually(lambda: ended(script), 20)
+    assert site.end_of(run_id).status == "Failed"
+    assert_works(site, "after-unheard")
+
+
+def test_a_step_that_prints_very_much(site: ServerSite, marks: Path, full: bool):
+    """100 MB; 1 GB with MLPIPE_FAULTS=full. What prints and what shows it do not grow with it."""
+    megabytes = 1000 if full else 100
+    line = "x" * 99
+    run_id = site.submit(shell("a", f"yes {line} | head -c {megabytes}000000 ; {waits(marks)}"), name="loud")
+    script = began(marks)
+    runner = psutil.Process(script).parent()
+    peaks = {who.name(): peak_mb(who) for who in (runner, runner.parent())}
+    (marks / "go").touch()
+    run = site.end_of(run_id)
+    assert (run.status, run.error) == ("Completed", None)
+    log = site.engine.api.get("dags", "loud", "dagRuns", run_id, "taskInstances", "a", "logs", "1")
+    peaks["api-server"] = peak_mb(site.service("api-server"))
+    print(f"{megabytes} MB printed; peaks: {peaks}")
+    assert log["content"]
+    assert max(peaks.values()) < 700
+    kept = site.catalog.get_result(site.catalog.step(run_id, "a").result_id).written.files
+    assert next(file for file in kept if file.name.endswith("stdout.txt")).size_bytes >= megabytes * 1_000_000
+
+
+def peak_mb(process: psutil.Process) -> float:
+    """The most memory that a process has had."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
+
+
+def test_a_server_that_is_stopped_leaves_as_a_whole(site: ServerSite, tmp_path: Path, strace: None):
+    """A submit under the gate finds it running, or gone and the workspace free. The last test: it needs no server."""
+    home = site.engine._home
+    log = tmp_path / "calls.txt"
+    with traced(ServerState.of(home).pid, "-y", "-e", "trace=flock,unlink,unlinkat", "-o", str(log)):
+        site.stop()
+    calls = log.read_text().splitlines()
+    took = max(i for i, call in enumerate(calls) if "flock" in call and str(home.gate) in call and "LOCK_EX" in call)
+    gone = next(i for i, call in enumerate(calls) if "unlink" in call and str(home.state) in call)
+    free = next(i for i, call in enumerate(calls) if "flock" in call and str(home.lock) in call and "LOCK_UN" in call)
+    assert took < gone < free
+    assert not any("flock" in call and str(home.gate) in call for call in calls[took + 1 : free])

@@ -53,6 +53,8 @@ class ServerSite(Site):
     def stop(self) -> None:
         """End the server."""
         mlpipe(self.project, "up", "--stop")
+        self.engine._room.catalog.close()
+        self.catalog.close()
 
     def dag_run(self, run_id: str) -> dict:
         """What Airflow says of a run."""
