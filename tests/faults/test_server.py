@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from engine_site import eventually, shell
 from fault_driver import traced
-from server_site import ServerSite
+from server_site import ServerSite, mlpipe
 
 from airflow_mlpipe.engine.server_state import ServerState
 
@@ -101,6 +101,7 @@ def test_a_service_that_is_killed_costs_a_run_nothing(site: ServerSite, marks: P
     (marks / "go").touch()
     run = site.end_of(run_id)
     assert (run.status, run.error, site.output(run, "b"), tries(marks)) == ("Completed", None, "made\n", 1)
+    assert f"its {service} had ended and was started again, once" in mlpipe(site.project, "status").stdout
 
 
 def test_a_killed_scheduler_costs_what_was_in_flight(site: ServerSite, marks: Path):
