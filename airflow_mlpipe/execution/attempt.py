@@ -16,7 +16,6 @@ from airflow_mlpipe.errors import MlpipeError, NotFoundError, StorageError
 from airflow_mlpipe.execution.collect import Collected, collect
 from airflow_mlpipe.execution.contract import RunIdentity, StagedInput, StepJob, try_folder
 from airflow_mlpipe.execution.deliver import publish, register
-from airflow_mlpipe.execution.inputs import Stores
 from airflow_mlpipe.execution.kept import Kept, keep
 from airflow_mlpipe.execution.launch import Exit, launch
 from airflow_mlpipe.execution.recording import keep_record
@@ -29,6 +28,7 @@ from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.storage.content import keep_source
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.outputs import sweep_attempt
+from airflow_mlpipe.storage.selection import Stores
 from airflow_mlpipe.storage.stat_index import StatIndex
 
 _log = logging.getLogger(__name__)
@@ -165,8 +165,9 @@ def run_attempt(
 def _keep_names(step: StepSpec, key: StepKey, site: Site) -> None:
     """Keep the names of the files that the step reads, so that the reason of a later run can name those that differ."""
     for port in step.inputs:
-        if not isinstance(port.source, StepOutputRef):
-            _keep(step, key.components["inputs"][port.name], port.source, site)
+        source = port.bound
+        if not isinstance(source, StepOutputRef):
+            _keep(step, key.components["inputs"][port.name], source, site)
 
 
 def _keep_names_of_observed(step: StepSpec, observed: Iterable[ObservedInput], site: Site) -> None:

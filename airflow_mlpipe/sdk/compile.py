@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_mlpipe.errors import ConfigError, ParameterError, PipelineError, UsageError
-from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec, OutputSpec, StepOutputRef
+from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec, OutputSpec, ParameterRef, StepOutputRef
 from airflow_mlpipe.model.digest import Digest, digest_json
 from airflow_mlpipe.model.environment import EnvironmentSpec
 from airflow_mlpipe.model.parameter import ParameterSpec
@@ -186,7 +186,7 @@ def _step(draft: Draft, step: PipelineStep, places: Places, code: _Code) -> Step
 
 def _input(draft: Draft, step: PipelineStep, name: str, binding: Binding, places: Places) -> InputSpec:
     read = binding.source
-    source: StepOutputRef | DatasetSpec | DatastorePath
+    source: StepOutputRef | DatasetSpec | DatastorePath | ParameterRef
     if isinstance(read, Produced):
         producer = draft.producers[read]
         source = StepOutputRef(step=draft.ids[producer], output=draft.ports[producer].outputs[read])
@@ -202,6 +202,7 @@ def _input(draft: Draft, step: PipelineStep, name: str, binding: Binding, places
         as_dataset=binding.as_dataset,
         label=binding.label,
         dataset_id=binding.dataset_id,
+        view=binding.view,
     )
 
 

@@ -95,7 +95,7 @@ def test_date_formats_in_order(table):
 def test_wrong_values_are_empty_or_an_error(table):
     dataset = table("i\n1\nx\n", set_column_types={"i": "long"})
     assert dataset.to_pandas_dataframe()["i"].isna().tolist() == [False, True]
-    with pytest.raises(ParameterError, match="column 'i': 'x' is not a long"):
+    with pytest.raises(ParameterError, match="'in/t.csv', column 'i', row 2: 'x' is not a long"):
         dataset.to_pandas_dataframe(on_error="fail")
 
 
@@ -129,12 +129,12 @@ def test_refusals_when_it_is_defined(table, options, what):
 
 
 def test_refusals_when_it_is_read(table, workspace):
-    with pytest.raises(ParameterError, match="column 'z' of set_column_types does not exist; there are: a"):
+    with pytest.raises(ParameterError, match="set_column_types: .* has no column 'z'; it has: a"):
         table("a\n1\n", set_column_types={"z": "long"}).to_pandas_dataframe()
     with pytest.raises(ParameterError, match="cannot be read with separator ',' and encoding 'utf-8'"):
         table(b"a\n\xff\n").to_pandas_dataframe()
     with pytest.raises(ParameterError, match="does not fit partition_format"):
         table("a\n1\n", partition_format="{x}/{y:yyyy}/t.csv").to_pandas_dataframe()
     store = workspace.get_default_datastore()
-    with pytest.raises(MissingDataError, match="'gone.csv' is no file"):
+    with pytest.raises(MissingDataError, match="there is no 'gone.csv'"):
         Dataset.Tabular.from_delimited_files((store, "gone.csv")).to_pandas_dataframe()

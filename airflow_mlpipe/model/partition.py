@@ -7,6 +7,7 @@ from datetime import datetime
 
 from airflow_mlpipe.errors import ParameterError
 
+_EXAMPLE = "e.g. '{region}/{day:yyyy/MM/dd}/data.csv'"
 _FIELD = re.compile(r"\{([A-Za-z_]\w*)(?::([^{}]+))?\}")
 _DATE_PARTS = {"yyyy": ("%Y", r"\d{4}"), "MM": ("%m", r"\d{2}"), "dd": ("%d", r"\d{2}")} | {
     "HH": ("%H", r"\d{2}"),
@@ -25,16 +26,18 @@ class PartitionFormat:
             text: ``{name}`` for a part of the path as text, ``{name:yyyy/MM/dd/HH/mm/ss}`` for a date.
 
         Raises:
-            ParameterError: if it has no field, or one twice.
+            ParameterError: if it has no field, one twice, a brace without its partner, or a date without date parts.
         """
         self.text = text
         self.dates: dict[str, str] = {}
         names = [match[1] for match in _FIELD.finditer(text)] if isinstance(text, str) else []
         if not names or len(set(names)) < len(names):
+            raise ParameterError(f"partition_format {text!r} is not allowed; use each field once, {_EXAMPLE}")
+        if re.search(r"[{}]", _FIELD.sub("", text)):
             raise ParameterError(
-                f"partition_format {text!r} is not allowed; use each field once, e.g. "
-                "'{region}/{day:yyyy/MM/dd}/data.csv'"
+                f"partition_format {text!r} is not allowed: a brace of it encloses no field name; write {_EXAMPLE}"
             )
+        self.names = tuple(names)
         pattern, at = "", 0
         for match in _FIELD.finditer(text):
             pattern += _literal(text[at : match.start()]) + f"(?P<{match[1]}>{self._field(match[1], match[2])})"
@@ -60,12 +63,20 @@ class PartitionFormat:
         except ValueError:
             values = {}
         if not values:
-            raise ParameterError(f"file '{path}' does not fit partition_format '{self.text}'")
+            raise ParameterError(
+                f"file '{path}' does not fit partition_format '{self.text}'; give the dataset a path or pattern that "
+                "matches only files that do"
+            )
         return values
 
     def _field(self, name: str, date_format: str | None) -> str:
         if date_format is None:
             return "[^/]+"
+        if not any(part in date_format for part in _DATE_PARTS):
+            raise ParameterError(
+                f"partition_format {self.text!r} is not allowed: '{date_format}' of '{name}' has none of "
+                f"{', '.join(_DATE_PARTS)}; write {_EXAMPLE}"
+            )
         pattern = code = ""
         for piece in re.split(r"(yyyy|MM|dd|HH|mm|ss)", date_format):
             part_code, part_pattern = _DATE_PARTS.get(piece, (piece.replace("%", "%%"), re.escape(piece)))
