@@ -21,6 +21,7 @@ from airflow_mlpipe.execution.launch import Exit, launch
 from airflow_mlpipe.execution.recording import keep_record
 from airflow_mlpipe.execution.report import full_disk
 from airflow_mlpipe.execution.stage import discard, stage
+from airflow_mlpipe.execution.versions import changed_versions
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, StepOutputRef
 from airflow_mlpipe.model.digest import Digest, JsonValue, digest_json
 from airflow_mlpipe.model.result import ObservedInput, StepResult
@@ -125,6 +126,8 @@ def run_attempt(
         derivation=key.derivation,
         components=dict(key.components),
     )
+    for text in changed_versions(step, key.components["inputs"], site.catalog, site.store, site.default, site.index):
+        _log.warning("step '%s': %s", step.name, text)
     _keep_names(step, key, site)
     job = stage(
         step,

@@ -21,6 +21,7 @@ from airflow_mlpipe.sdk.binding import Binding, Produced
 from airflow_mlpipe.sdk.graph import Draft, draft_of
 from airflow_mlpipe.sdk.parameter import PipelineParameter
 from airflow_mlpipe.sdk.places import Places
+from airflow_mlpipe.sdk.port_types import check_views
 from airflow_mlpipe.sdk.ports import Ports
 from airflow_mlpipe.sdk.steps import PipelineStep
 
@@ -100,6 +101,7 @@ def problems_of(pipeline: Pipeline) -> list[str]:
 def _compile(pipeline: Pipeline, *, beside_file: bool = False) -> CompiledPipeline:
     draft = draft_of(pipeline)
     parameters = parameters_of(draft)
+    check_views(draft)
     places = Places(pipeline)
     code = _Code(pipeline, beside_file=beside_file)
     steps = _each(draft.order, lambda step: _step(draft, step, places, code))
@@ -213,7 +215,7 @@ def _outputs(step: PipelineStep, ports: Ports, places: Places) -> tuple[OutputSp
             kind="dataset" if data.kind == "dataset" else "data",
             datastore=places.datastore(data, step),
             destination=data.destination,
-            register_as=data.registration,
+            register_as=places.registration(data, step),
             pipeline_output_name=data.pipeline_output_name,
         )
         for data, name in ports.outputs.items()

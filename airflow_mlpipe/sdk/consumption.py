@@ -12,7 +12,7 @@ from airflow_mlpipe.sdk.binding import Binding, Consumed, access_mode
 from airflow_mlpipe.sdk.names import UnknownNameError
 
 if TYPE_CHECKING:
-    from airflow_mlpipe.sdk.dataset import AbstractDataset
+    from airflow_mlpipe.sdk.abstract_dataset import AbstractDataset
     from airflow_mlpipe.sdk.datastore import Datastore
     from airflow_mlpipe.sdk.parameter import PipelineParameter
 
@@ -43,7 +43,7 @@ class DatasetConsumptionConfig(Consumed):
             ParameterError: if the name or mode is not allowed, or `dataset` is not a dataset.
             PipelineError: for a tabular dataset in another mode than ``direct``.
         """
-        from airflow_mlpipe.sdk.dataset import AbstractDataset
+        from airflow_mlpipe.sdk.abstract_dataset import AbstractDataset
         from airflow_mlpipe.sdk.parameter import PipelineParameter
 
         if name is not None and (not isinstance(name, str) or not _NAME.fullmatch(name)):

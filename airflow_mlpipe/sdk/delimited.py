@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 _BLOCK_BYTES = 8 << 20
+_FIRST_BYTES = 1 << 20
 _RAGGED = re.compile(r"Expected \d+ columns")
 _MISFIT = "conversion error"
 
@@ -111,7 +112,7 @@ class Delimited:
                 column_names=list(names),
                 skip_rows=self._skipped(path, first),
                 encoding=self.encoding,
-                block_size=_BLOCK_BYTES,
+                block_size=_BLOCK_BYTES if rows is None else _FIRST_BYTES,
             ),
             # Never off: a line break in quotes at the wrong place would shift values silently.
             "parse_options": arrow_csv.ParseOptions(delimiter=self.separator, newlines_in_values=True),

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mlpipe.errors import MissingDataError, StorageError
+from airflow_mlpipe.sdk.abstract_dataset import AbstractDataset, WrongKindError
 from airflow_mlpipe.sdk.consumption import DatasetConsumptionConfig
-from airflow_mlpipe.sdk.dataset import AbstractDataset, WrongKindError
 from airflow_mlpipe.sdk.expression import Expression
 from airflow_mlpipe.sdk.mount import MountContext
 

@@ -71,8 +71,8 @@ class PipelineParameter:
 
 def data_value(value: object) -> tuple[Literal["data_path", "dataset"] | None, Any]:
     """Return which kind of data a value is, and how it travels; None and the value itself for all others."""
+    from airflow_mlpipe.sdk.abstract_dataset import AbstractDataset
     from airflow_mlpipe.sdk.data_path import DataPath
-    from airflow_mlpipe.sdk.dataset import AbstractDataset
 
     if isinstance(value, DataPath):
         return "data_path", path_text(value.place)

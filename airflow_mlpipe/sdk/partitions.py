@@ -41,7 +41,8 @@ def key_values(table: TabularDataset, keys: Sequence[str] | None) -> DataFrame:
             )
     if not known:
         return pandas.DataFrame()
-    partition = PartitionFormat(str(table.spec.options["partition_format"]))
+    partition = PartitionFormat.of(table.spec.options)
+    assert partition is not None
     rows = [partition.values(file.path) for file in dataset_files(table.spec, table.workspace.store)]
     return pandas.DataFrame(rows, columns=known)[wanted].drop_duplicates(ignore_index=True)
 
@@ -78,7 +79,7 @@ def partitioned(
         datastore=datastore.name, path="/".join(filter(None, [folder, levels, "part-00000.parquet"]))
     )
     fields = "/".join(f"{{{key}}}" for key in wanted)
-    options: dict[str, Any] = {"partition_format": f"{fields}/part-00000.parquet"}
+    options: dict[str, Any] = {"partition_format": f"{fields}/part-00000.parquet", "partition_quoted": True}
     if not as_files:
         # The files hold the keys too: their types survive.
         options = {"format": "parquet", "include_path": False, "column_types": {}, **options, "keys_in_files": True}

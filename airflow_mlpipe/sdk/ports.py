@@ -13,8 +13,8 @@ from airflow_mlpipe.errors import PipelineError
 from airflow_mlpipe.model.data import DatastorePath
 from airflow_mlpipe.model.parameter import is_unicode
 from airflow_mlpipe.model.step import Argument
+from airflow_mlpipe.sdk.abstract_dataset import AbstractDataset
 from airflow_mlpipe.sdk.binding import Binding, Consumed, OutputView, Produced
-from airflow_mlpipe.sdk.dataset import AbstractDataset
 from airflow_mlpipe.sdk.parameter import PipelineParameter
 from airflow_mlpipe.sdk.reference import DataReference
 from airflow_mlpipe.sdk.steps import PipelineStep

@@ -65,7 +65,7 @@ class _TableOutput(OutputView):
         Raises:
             ParameterError: if an argument is not allowed.
         """
-        from airflow_mlpipe.sdk.dataset import seed_of, share_of
+        from airflow_mlpipe.sdk.abstract_dataset import seed_of, share_of
 
         definition = [self.data.output_name, self.view.model_dump(mode="json")]
         number = seed_of("random_split", seed, int(digest_json("seed", definition)[3:16], 16))

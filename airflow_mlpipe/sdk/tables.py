@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,7 +119,7 @@ class _Reading:
                 wanted -= parts[-1].table.num_rows
                 if wanted <= 0:
                     break
-        self._check_types({name: None for part in parts for name in part.names})
+        self._check_names({name: None for part in parts for name in part.names})
         if self.spec.options.get("format") == "delimited":
             self.texts.update(_clashing([part.table for part in parts]))
             parts = [self._with_texts(part) for part in parts]
@@ -131,20 +131,25 @@ class _Reading:
         from airflow_mlpipe.storage.query import answer
 
         table = table_of(answer(self.spec, store))
-        self._check_types(table.column_names)
+        self._check_names(table.column_names)
         return self._typed(table, "the query's answer")
 
-    def _check_types(self, names: Any) -> None:
-        if not names:
+    def _check_names(self, names: Iterable[str]) -> None:
+        """Refuse columns that no file has. Only what is needed is read, so that nobody else knows all the names."""
+        path = [PATH_COLUMN] if self.spec.options.get("include_path") else []
+        known = list(dict.fromkeys([*path, *names, *self._partition_names]))
+        if not list(names):
+            # Nothing but empty files.
             return
         for name in self.types:
-            if name not in names and name not in self._partition_names:
-                check_column(name, list(names), f"set_column_types: {self.label}")
+            check_column(name, known, f"set_column_types: {self.label}")
+        for name in columns_needed(self._operations) or ():
+            check_column(name, known, self.label)
 
     @property
     def _partition_names(self) -> Sequence[str]:
-        text = self.spec.options.get("partition_format")
-        return PartitionFormat(text).names if text else ()
+        partition = PartitionFormat.of(self.spec.options)
+        return partition.names if partition else ()
 
     def _part(self, file: DatasetFile, rows: int | None) -> _Part:
         with unchanged(file.place):
@@ -211,9 +216,9 @@ class _Reading:
                     if compute.min(compute.binary_length(column)).as_py() == 0:
                         column = compute.if_else(compute.equal(column, ""), None, column)
                         table = table.set_column(position, each.name, column)
-        text = options.get("partition_format")
-        if text:
-            for name, value in PartitionFormat(text).values(part.file.path).items():
+        partition = PartitionFormat.of(options)
+        if partition is not None:
+            for name, value in partition.values(part.file.path).items():
                 column = pyarrow.chunked_array([pyarrow.repeat(pyarrow.scalar(value), table.num_rows)])
                 if name not in table.column_names:
                     table = table.append_column(name, column)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from airflow_mlpipe.errors import ParameterError
 from airflow_mlpipe.model.operation import DropColumns, KeepColumns, Timestamps, Window
-from airflow_mlpipe.sdk.dataset import AbstractDataset, WrongKindError
+from airflow_mlpipe.sdk.abstract_dataset import AbstractDataset, WrongKindError
 from airflow_mlpipe.sdk.expression import moment_text
 
 if TYPE_CHECKING:
@@ -190,8 +190,8 @@ class TabularDataset(AbstractDataset):
         """The columns that come from its files' paths."""
         from airflow_mlpipe.model.partition import PartitionFormat
 
-        text = self._spec.options.get("partition_format")
-        return list(PartitionFormat(text).names) if text else []
+        partition = PartitionFormat.of(self._spec.options)
+        return list(partition.names) if partition else []
 
     def get_partition_key_values(self, partition_keys: Sequence[str] | None = None) -> DataFrame:
         """Return the different values that its files' paths give these columns. No file is read.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import TYPE_CHECKING
 
@@ -40,5 +41,13 @@ def warn_if_changed(row: DatasetRow, workspace: Workspace) -> None:
             f"dataset '{row.name}' version {row.version} has changed since it was registered: {change}; what is there "
             "now is read; register(..., create_new_version=True) makes it the next version",
             DatasetChangedWarning,
-            stacklevel=4,
+            stacklevel=_depth(),
         )
+
+
+def _depth() -> int:
+    """Return how far up the caller's own line is, for the warning to name it."""
+    frame, depth = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("airflow_mlpipe."):
+        frame, depth = frame.f_back, depth + 1
+    return depth

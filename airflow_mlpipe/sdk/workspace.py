@@ -27,8 +27,8 @@ from airflow_mlpipe.sdk.workspace_folder import catalog_url, make_workspace, ope
 
 if TYPE_CHECKING:
     from airflow_mlpipe.catalog.catalog import Catalog
+    from airflow_mlpipe.sdk.abstract_dataset import AbstractDataset
     from airflow_mlpipe.sdk.compute import ComputeTarget
-    from airflow_mlpipe.sdk.dataset import AbstractDataset
     from airflow_mlpipe.sdk.datastore import Datastore
     from airflow_mlpipe.sdk.engine import Engine, ServerControl
     from airflow_mlpipe.sdk.environment import Environment

@@ -8,7 +8,13 @@ from airflow_mlpipe.errors import MissingDataError
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath
 from airflow_mlpipe.model.digest import Digest, JsonValue
 from airflow_mlpipe.storage.datastore import LocalStore
-from airflow_mlpipe.storage.manifests import SourceManifest, dataset_identity, manifest_path, write_source_manifest
+from airflow_mlpipe.storage.manifests import (
+    SourceManifest,
+    dataset_identity,
+    identity_of,
+    manifest_path,
+    write_source_manifest,
+)
 from airflow_mlpipe.storage.query import query_tree
 from airflow_mlpipe.storage.selection import Source, Stores, chosen, walk_sources
 from airflow_mlpipe.storage.stat_index import StatIndex
@@ -53,6 +59,16 @@ def registered_digest(spec: DatasetSpec, store: Stores, index: StatIndex | None 
     if spec.query is not None:
         return dataset_identity([query_tree(spec, store).digest])
     return dataset_digest(spec.sources, store, index)
+
+
+def pinned_content(spec: DatasetSpec, pinned: Digest) -> Digest | None:
+    """Return what :func:`source_digest` says of a dataset while its files are those that a version pins.
+
+    None where that takes a look at the files: operations of a FileDataset choose among them.
+    """
+    if spec.kind == "file" and spec.operations:
+        return None
+    return identity_of(pinned, _options(spec), _operations(spec))
 
 
 def source_manifest(

@@ -66,7 +66,13 @@ def dataset_identity(
         options: how a tabular dataset is read; None for files.
         operations: what is done to it when it is read.
     """
-    files = digest_json("dataset", list(trees))
+    return identity_of(digest_json("dataset", list(trees)), options, operations)
+
+
+def identity_of(
+    files: Digest, options: Mapping[str, JsonValue] | None = None, operations: Sequence[JsonValue] = ()
+) -> Digest:
+    """Return the identity of a dataset whose files, without a word on how they are read, have the identity `files`."""
     whole = files if options is None else digest_json("table", [files, dict(options)])
     return digest_json("operations", [whole, list(operations)]) if operations else whole
 

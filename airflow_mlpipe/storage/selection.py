@@ -118,9 +118,9 @@ def files_of(spec: DatasetSpec, walked: Sequence[Source]) -> list[DatasetFile]:
     ]
     if spec.kind == "file":
         files = list({file.name: file for file in reversed(files)}.values())[::-1]
-        partition = spec.options.get("partition_format")
+        partition = PartitionFormat.of(spec.options)
         for operation in spec.operations:
-            files = _apply(operation, files, None if partition is None else PartitionFormat(partition))
+            files = _apply(operation, files, partition)
     return files
 
 
