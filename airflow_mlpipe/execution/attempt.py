@@ -126,8 +126,6 @@ def run_attempt(
         derivation=key.derivation,
         components=dict(key.components),
     )
-    for text in changed_versions(step, key.components["inputs"], site.catalog, site.store, site.default, site.index):
-        _log.warning("step '%s': %s", step.name, text)
     _keep_names(step, key, site)
     job = stage(
         step,
@@ -166,7 +164,12 @@ def run_attempt(
 
 
 def _keep_names(step: StepSpec, key: StepKey, site: Site) -> None:
-    """Keep the names of the files that the step reads, so that the reason of a later run can name those that differ."""
+    """Keep the names of the files that the step reads, so that the reason of a later run can name those that differ.
+
+    Also tells of registered versions whose files differ from those that were registered.
+    """
+    for text in changed_versions(step, key.components["inputs"], site.catalog, site.store, site.default, site.index):
+        _log.warning("step '%s': %s", step.name, text)
     for port in step.inputs:
         source = port.bound
         if not isinstance(source, StepOutputRef):

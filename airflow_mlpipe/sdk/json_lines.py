@@ -34,9 +34,12 @@ def read_json_lines(path: Path, options: Mapping[str, JsonValue]) -> pyarrow.Tab
         try:
             if not path.stat().st_size:
                 return pyarrow.table({})
-            return arrow_json.read_json(path)
+            table = arrow_json.read_json(path)
+            # It takes any bytes for text.
+            table.validate(full=True)
+            return table
         except pyarrow.ArrowInvalid:
-            # Invalid lines, a column of several types, or a line longer than a block.
+            # Invalid lines or text, a column of several types, or a line longer than a block.
             pass
         except OSError as error:
             raise StorageError(f"'{path}' cannot be read: {error.strerror}") from error
