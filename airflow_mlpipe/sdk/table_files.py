@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.file_dataset import FileDataset
     from airflow_mlpipe.sdk.tabular_dataset import TabularDataset
 
-FOLDER = "dataset"
-"""Where files of tables lie in the default datastore, beside the outputs of steps."""
+FOLDER = "runs/tables"
+"""Where files of tables lie in the default datastore: beside the files of runs, which are no content of the datastore's
+root and which nothing collects."""
 
 
 def written(table: TabularDataset, kind: str, separator: str = ",") -> FileDataset:
@@ -35,7 +36,7 @@ def written(table: TabularDataset, kind: str, separator: str = ",") -> FileDatas
     workspace = table.workspace
     store = workspace.default_store
     digest = digest_json("table files", [table.content(), kind, separator])
-    path = f"{FOLDER}/table-{hex_part(digest)[:32]}/part-00000.{kind}"
+    path = f"{FOLDER}/{hex_part(digest)[:32]}/part-00000.{kind}"
     if not store.renew(path):
         with tempfile.TemporaryDirectory(prefix="mlpipe-table-") as folder:
             file = Path(folder) / "part"

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
 from pathlib import Path
 
 import pytest
@@ -247,4 +246,3 @@ def test_a_dataset_is_no_sequence(files):
         iter(files)
     assert files.data_changed_time is not None
     assert isinstance(files.spec, DatasetSpec)
-    assert threading.active_count() == 1

@@ -289,8 +289,10 @@ class TestFiles:
         place = parquet.spec.sources[0].path
         assert columns(Dataset.Tabular.from_parquet_files((store, place)))["age"] == [31, None, 45, 19]
 
-    def test_the_same_rows_are_written_once(self, people, put):
+    def test_the_same_rows_are_written_once(self, people, put, store):
         first = people.to_parquet_files()
+        root = Dataset.File.from_files(store)
+        assert root.to_path() == ["/in/people.csv"]
         assert people.to_parquet_files().spec == first.spec
         assert people.to_csv_files().spec != first.spec
         assert people.take(1).to_parquet_files().spec != first.spec
