@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_mlpipe.errors import NotSupportedError, ParameterError
-from airflow_mlpipe.model.data import AccessMode, RegisterSpec, normalise_path
+from airflow_mlpipe.model.data import AccessMode, DatasetView, RegisterSpec, normalise_path
 from airflow_mlpipe.sdk.binding import Binding, Consumed, OutputView, Produced, access_mode, port_name
-from airflow_mlpipe.sdk.reading_options import delimited, file_options
+from airflow_mlpipe.sdk.reading_options import delimited, file_options, partition_text
 
 if TYPE_CHECKING:
     from airflow_mlpipe.sdk.column_types import DataType
@@ -287,25 +287,24 @@ class OutputFileDatasetConfig(Produced):
             destination: a datastore, or v1's pair ``(datastore, path)``; `path` may contain ``{run-id}`` and
                 ``{output-name}``. By default the pipeline's default datastore and ``dataset/{run-id}/{output-name}``.
             source: refused: the step writes to the path it is given.
-            partition_format: refused.
+            partition_format: gives the registered dataset, and those that steps get, columns of parts of the paths
+                in the output, for ``FileDataset.filter``.
 
         Raises:
-            ParameterError: if a name or destination is not allowed.
-            NotSupportedError: for `source` and `partition_format`.
+            ParameterError: if a name, destination or format is not allowed.
+            NotSupportedError: for `source`.
         """
         if name is not None:
             port_name(name, "output")
         shown = "OutputFileDatasetConfig" if name is None else f"OutputFileDatasetConfig '{name}'"
         if source is not None:
             raise NotSupportedError(f"{shown}: source= is not supported; write to the path in the arguments")
-        if partition_format is not None:
-            raise NotSupportedError(
-                f"{shown}: partition_format= is not supported; give it to Dataset.Tabular.from_delimited_files()"
-            )
         store, path = _destination(destination, shown)
         super().__init__(name, name, store)
         self.destination = path
         self.name = name
+        text = partition_text(partition_format)
+        self._options = {} if text is None else {"partition_format": text}
 
     def as_mount(self, disable_metadata_cache: bool = False) -> OutputFileDatasetConfig:
         """Return the output itself; here every output is written straight into its datastore."""
@@ -377,7 +376,8 @@ class OutputFileDatasetConfig(Produced):
         Args:
             name: name of the step's input; by default that of the output, or one by its position in the step.
         """
-        made = Binding(self, self.input_name, as_dataset=True)
+        view = DatasetView(kind="file", options=self._options) if self._options else None
+        made = Binding(self, self.input_name, as_dataset=True, view=view)
         return InputPortBinding(made if name is None else made.named(name))
 
     def register_on_complete(
@@ -393,7 +393,9 @@ class OutputFileDatasetConfig(Produced):
         Returns:
             The output itself.
         """
-        self.registration = RegisterSpec(name=name, description=description or "", tags=dict(tags or {}))
+        self.registration = RegisterSpec(
+            name=name, description=description or "", tags=dict(tags or {}), options=self._options
+        )
         return self
 
     def binding(self) -> Binding:

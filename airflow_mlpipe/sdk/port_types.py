@@ -21,7 +21,7 @@ def check_views(draft: Draft) -> None:
                 _agree(said, data, f"is registered as '{data.registration.name}'", data.registration)
     for step in draft.order:
         for binding in draft.ports[step].inputs.values():
-            if isinstance(binding.source, Produced) and binding.view is not None:
+            if isinstance(binding.source, Produced) and binding.view is not None and binding.view.kind == "tabular":
                 _agree(said, binding.source, f"is read by step '{step.name}'", binding.view)
 
 

@@ -153,6 +153,9 @@ class TestOutputConfig:
         assert type(table) is OutputTabularDatasetConfig
         run = submit(ws, make(tmp_path, table), show(tmp_path, [table.as_input("t")]))
         assert shown(run)[0] == {"t": [["n", "name"], 10]}
+        (maker,), (reader,) = run.find_step_run("make"), run.find_step_run("show")
+        assert len(maker.output_datasets["out"].to_pandas_dataframe()) == 10
+        assert len(reader.input_datasets["t"].to_pandas_dataframe()) == 10
         found = Dataset.get_by_name(ws, "made")
         assert (type(found), found.description, found.tags) == (TabularDataset, "text", {"a": "1"})
         assert len(found.to_pandas_dataframe()) == 10
@@ -208,6 +211,9 @@ class TestDatasetParameter:
         assert self.rows(ws, pipeline) == 2
         other = Dataset.Tabular.from_delimited_files((store, "other/*.csv"))
         assert self.rows(ws, pipeline, data=other) == 3
+        (latest, *_) = Experiment(ws, "e").get_runs()
+        (step,) = latest.get_steps()
+        assert step.input_datasets["t"].spec == other.spec
         assert self.rows(ws, pipeline, data=other.take(1)) == 1
         registered = other.register(ws, "more")
         for name in ("more", "more:1", "more:latest", registered.id):
