@@ -15,20 +15,26 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.conda import CondaDependencies
     from airflow_mlpipe.sdk.consumption import DatasetConsumptionConfig
     from airflow_mlpipe.sdk.data import OutputFileDatasetConfig, PipelineData, PipelineOutputFileDataset
-    from airflow_mlpipe.sdk.dataset import Dataset, FileDataset, TabularDataset
+    from airflow_mlpipe.sdk.data_path import DataPath, DataPathComputeBinding
+    from airflow_mlpipe.sdk.dataset import Dataset
     from airflow_mlpipe.sdk.datastore import Datastore
     from airflow_mlpipe.sdk.environment import Environment
     from airflow_mlpipe.sdk.experiment import Experiment
+    from airflow_mlpipe.sdk.file_dataset import FileDataset
     from airflow_mlpipe.sdk.model import Model
     from airflow_mlpipe.sdk.output_data import PortDataReference
     from airflow_mlpipe.sdk.parameter import DataIntervalEnd, DataIntervalStart, PipelineParameter
     from airflow_mlpipe.sdk.pipeline import Pipeline
     from airflow_mlpipe.sdk.pipeline_run import PipelineRun
+    from airflow_mlpipe.sdk.reading_options import PromoteHeadersBehavior
     from airflow_mlpipe.sdk.reference import DataReference
     from airflow_mlpipe.sdk.run import Run
     from airflow_mlpipe.sdk.run_configuration import RunConfiguration
     from airflow_mlpipe.sdk.step_run import StepRun
     from airflow_mlpipe.sdk.steps import CommandStep, PipelineStep, PythonScriptStep, StepSequence
+    from airflow_mlpipe.sdk.table_output import OutputTabularDatasetConfig, PipelineOutputTabularDataset
+    from airflow_mlpipe.sdk.tabular_dataset import TabularDataset
+    from airflow_mlpipe.sdk.versions import DatasetChangedWarning
     from airflow_mlpipe.sdk.workspace import Workspace
 
     __version__: str
@@ -41,9 +47,12 @@ __all__ = [
     "CondaDependencies",
     "DataIntervalEnd",
     "DataIntervalStart",
+    "DataPath",
+    "DataPathComputeBinding",
     "DataReference",
     "DataType",
     "Dataset",
+    "DatasetChangedWarning",
     "DatasetConsumptionConfig",
     "Datastore",
     "Environment",
@@ -52,13 +61,16 @@ __all__ = [
     "MlpipeError",
     "Model",
     "OutputFileDatasetConfig",
+    "OutputTabularDatasetConfig",
     "Pipeline",
     "PipelineData",
     "PipelineOutputFileDataset",
+    "PipelineOutputTabularDataset",
     "PipelineParameter",
     "PipelineRun",
     "PipelineStep",
     "PortDataReference",
+    "PromoteHeadersBehavior",
     "PythonScriptStep",
     "Run",
     "RunConfiguration",
@@ -76,30 +88,36 @@ _MODULES = {
     "CondaDependencies": "sdk.conda",
     "DataIntervalEnd": "sdk.parameter",
     "DataIntervalStart": "sdk.parameter",
+    "DataPath": "sdk.data_path",
+    "DataPathComputeBinding": "sdk.data_path",
     "DataReference": "sdk.reference",
     "DataType": "sdk.column_types",
     "Dataset": "sdk.dataset",
+    "DatasetChangedWarning": "sdk.versions",
     "DatasetConsumptionConfig": "sdk.consumption",
     "Datastore": "sdk.datastore",
     "Environment": "sdk.environment",
     "Experiment": "sdk.experiment",
-    "FileDataset": "sdk.dataset",
+    "FileDataset": "sdk.file_dataset",
     "MlpipeError": "errors",
     "Model": "sdk.model",
     "OutputFileDatasetConfig": "sdk.data",
+    "OutputTabularDatasetConfig": "sdk.table_output",
     "Pipeline": "sdk.pipeline",
     "PipelineData": "sdk.data",
     "PipelineOutputFileDataset": "sdk.data",
+    "PipelineOutputTabularDataset": "sdk.table_output",
     "PipelineParameter": "sdk.parameter",
     "PipelineRun": "sdk.pipeline_run",
     "PipelineStep": "sdk.steps",
     "PortDataReference": "sdk.output_data",
+    "PromoteHeadersBehavior": "sdk.reading_options",
     "PythonScriptStep": "sdk.steps",
     "Run": "sdk.run",
     "RunConfiguration": "sdk.run_configuration",
     "StepRun": "sdk.step_run",
     "StepSequence": "sdk.steps",
-    "TabularDataset": "sdk.dataset",
+    "TabularDataset": "sdk.tabular_dataset",
     "Workspace": "sdk.workspace",
 }
 

@@ -24,6 +24,7 @@ import correctness
 import leases
 import on_postgres
 import server
+import tables
 import thousand
 import trees
 import twice
@@ -110,6 +111,7 @@ PARTS = {
     "thousand": thousand.part,
     "postgres": on_postgres.part,
     "trees": trees.part,
+    "tables": tables.part,
     "commit": commit.part,
     "twice": twice.part,
     "leases": leases.part,

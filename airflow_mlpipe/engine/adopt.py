@@ -182,7 +182,7 @@ class Share:
             moment = getattr(dag_run, f"data_interval_{parameter.interval}", None)
             if moment is not None:
                 values.setdefault(parameter.name, moment)
-        return spec.bind(values)
+        return self.room.catalog.pin_parameters(spec.parameters, spec.bind(values))
 
     def _steps(self, run: RunRow, dag_run: Any) -> list[StepRow]:
         return [

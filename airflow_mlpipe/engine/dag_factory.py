@@ -190,7 +190,7 @@ def param(parameter: ParameterSpec) -> Param:
         # Empty, whatever its default: that is for runs without a data interval.
         text = f"the {parameter.interval} of the data interval; empty for the run's own"
         return Param(None, type=["null", "string"], format="date-time", description=text)
-    return Param(parameter.default, type=parameter.type)
+    return Param(parameter.default, type=parameter.json_type)
 
 
 def _arguments(step: StepSpec) -> dict[str, Any]:

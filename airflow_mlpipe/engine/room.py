@@ -17,6 +17,7 @@ from airflow_mlpipe.engine.runs import EngineRun
 from airflow_mlpipe.errors import ConfigError, NotFoundError
 from airflow_mlpipe.execution.attempt import Site
 from airflow_mlpipe.execution.step_environments import StepEnvironments
+from airflow_mlpipe.model.data import is_web
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.reuse.facts import WorkspaceFacts
@@ -113,6 +114,9 @@ class Room:
             ConfigError: if the workspace has none of that name.
         """
         if name not in self._stores:
+            if is_web(name):
+                self._stores[name] = open_store(name, name, {})
+                return self._stores[name]
             row = self.catalog.get_datastore(name)
             self._stores[name] = open_store(row.name, row.url, row.options)
         return self._stores[name]

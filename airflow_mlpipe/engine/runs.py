@@ -76,7 +76,7 @@ class EngineRun:
         """Take a run from the catalog of `room`."""
         self.room = room
         self.row = row
-        self.spec = spec
+        self.spec = spec.with_data(row.parameters)
         self._catalog = room.catalog
         self._consumers = consumers(spec.steps)
         self._results: dict[str, StepResult] = {}

@@ -16,13 +16,13 @@ from airflow_mlpipe.errors import MlpipeError, NotFoundError, StorageError
 from airflow_mlpipe.execution.collect import Collected, collect
 from airflow_mlpipe.execution.contract import RunIdentity, StagedInput, StepJob, step_run_folder, try_folder
 from airflow_mlpipe.execution.deliver import publish, register
-from airflow_mlpipe.execution.inputs import Stores
 from airflow_mlpipe.execution.kept import Kept, keep
 from airflow_mlpipe.execution.launch import Exit, launch
 from airflow_mlpipe.execution.processes import end_carriers, mark_of
 from airflow_mlpipe.execution.recording import keep_record
 from airflow_mlpipe.execution.report import full_disk
 from airflow_mlpipe.execution.stage import discard, stage
+from airflow_mlpipe.execution.versions import changed_versions
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, StepOutputRef
 from airflow_mlpipe.model.digest import Digest, JsonValue, digest_json
 from airflow_mlpipe.model.result import ObservedInput, StepResult
@@ -30,6 +30,7 @@ from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.storage.content import keep_source
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.outputs import sweep_attempt
+from airflow_mlpipe.storage.selection import Stores
 from airflow_mlpipe.storage.stat_index import StatIndex
 
 _log = logging.getLogger(__name__)
@@ -168,10 +169,16 @@ def run_attempt(
 
 
 def _keep_names(step: StepSpec, key: StepKey, site: Site) -> None:
-    """Keep the names of the files that the step reads, so that the reason of a later run can name those that differ."""
+    """Keep the names of the files that the step reads, so that the reason of a later run can name those that differ.
+
+    Also tells of registered versions whose files differ from those that were registered.
+    """
+    for text in changed_versions(step, key.components["inputs"], site.catalog, site.store, site.default, site.index):
+        _log.warning("step '%s': %s", step.name, text)
     for port in step.inputs:
-        if not isinstance(port.source, StepOutputRef):
-            _keep(step, key.components["inputs"][port.name], port.source, site)
+        source = port.bound
+        if not isinstance(source, StepOutputRef):
+            _keep(step, key.components["inputs"][port.name], source, site)
 
 
 def _keep_names_of_observed(step: StepSpec, observed: Iterable[ObservedInput], site: Site) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from airflow_mlpipe.errors import ExecutionError, OutputMissingError, StepFailedError, StepStoppedError
 from airflow_mlpipe.execution.contract import StepJob
-from airflow_mlpipe.execution.inputs import Stores
 from airflow_mlpipe.execution.kept import Kept
 from airflow_mlpipe.execution.launch import Exit
 from airflow_mlpipe.execution.report import full_disk, last_lines, traceback_line
@@ -17,6 +16,7 @@ from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec, Out
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.result import OutputRecord
 from airflow_mlpipe.storage.outputs import commit_output, verify_output
+from airflow_mlpipe.storage.selection import Stores
 from airflow_mlpipe.storage.stat_index import StatIndex
 
 _NEARBY = 5
@@ -67,18 +67,15 @@ def collect(
     warnings = list(kept.warnings)
     if exit.leftovers:
         warnings.append(f"processes that the step left behind were ended: {', '.join(exit.leftovers)}")
-    written_into = _check_inputs(job, store, content, index)
-    warnings += [
-        f"the step wrote into its input '{port.name}' ({_shown(port)}): its result will not be reused"
-        for port in written_into
-    ]
+    changed = _check_inputs(job, store, content, index)
+    warnings += [_change_text(port) for port in changed]
     for port in job.step.outputs:
         _check_written(port, job)
     outputs = tuple(
         commit_output(port, job.context.step_run_id, store(port.datastore), index) for port in job.step.outputs
     )
     warnings += [f"output '{record.name}' is empty" for record in outputs if not record.files]
-    return Collected(outputs, reusable=not written_into, warnings=tuple(warnings))
+    return Collected(outputs, reusable=not changed, warnings=tuple(warnings))
 
 
 def _check_end(job: StepJob, exit: Exit, kept: Kept) -> None:
@@ -104,33 +101,48 @@ def _check_end(job: StepJob, exit: Exit, kept: Kept) -> None:
 def _check_inputs(
     job: StepJob, store: Stores, content: Callable[[DatasetSpec | DatastorePath], Digest], index: StatIndex | None
 ) -> list[InputSpec]:
-    """Return the DataReferences that changed; they may be written. Raise for any other input that changed."""
-    written_into = []
+    """Return the inputs that may change and did: DataReferences, which the step may write to, and databases.
+
+    Raise for any other input that changed.
+    """
+    changed = []
     for port in job.step.inputs:
         known = job.inputs[port.name]
-        if isinstance(port.source, StepOutputRef):
+        source = port.bound
+        if isinstance(source, StepOutputRef):
             assert known.record is not None  # stage() refuses such an input without one.
             problem = verify_output(known.record, store(known.record.datastore), index)
         else:
-            problem = None if content(port.source) == known.digest else "its content is not what it was"
+            problem = None if content(source) == known.digest else "its content is not what it was"
         if problem is None:
             continue
-        if isinstance(port.source, DatastorePath):
-            written_into.append(port)
+        if isinstance(source, DatastorePath) or _is_query(port):
+            changed.append(port)
             continue
         raise ExecutionError(
             f"step '{job.step.name}': its input '{port.name}' ({_shown(port)}) was changed while it ran: {problem}; "
             "inputs are read-only, use as_download() for a private copy that may be changed"
         )
-    return written_into
+    return changed
+
+
+def _is_query(port: InputSpec) -> bool:
+    return isinstance(port.source, DatasetSpec) and port.source.query is not None
+
+
+def _change_text(port: InputSpec) -> str:
+    if _is_query(port):
+        return f"the database of input '{port.name}' has changed while the step ran: its result will not be reused"
+    return f"the step wrote into its input '{port.name}' ({_shown(port)}): its result will not be reused"
 
 
 def _shown(port: InputSpec) -> str:
     if port.label:
         return port.label
-    if isinstance(port.source, StepOutputRef):
-        return f"output '{port.source.output}' of step '{port.source.step}'"
-    sources = port.source.sources if isinstance(port.source, DatasetSpec) else (port.source,)
+    read = port.bound
+    if isinstance(read, StepOutputRef):
+        return f"output '{read.output}' of step '{read.step}'"
+    sources = read.sources if isinstance(read, DatasetSpec) else (read,)
     return ", ".join(f"{source.datastore}: {source.path or '/'}" for source in sources)
 
 

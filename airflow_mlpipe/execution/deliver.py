@@ -7,13 +7,13 @@ from pathlib import PurePosixPath
 
 from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.errors import NotFoundError
-from airflow_mlpipe.execution.inputs import Stores
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, OutputSpec
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.result import OutputRecord
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.storage.outputs import attempt_path
 from airflow_mlpipe.storage.published import publish_copy, published_matches
+from airflow_mlpipe.storage.selection import Stores
 from airflow_mlpipe.storage.stat_index import StatIndex
 
 
@@ -58,8 +58,9 @@ def register(
             continue
         wanted, record = port.register_as, records[port.name]
         source = DatastorePath(datastore=record.datastore, path=record.path)
-        spec = DatasetSpec(kind=wanted.kind, sources=(source,), options=wanted.options)
-        digest = content(spec)
+        spec = wanted.view.of(source, is_file=record.is_file)
+        # What a version pins is the content of its files, however they are read.
+        digest = content(DatasetSpec(kind="file", sources=spec.sources))
         catalog.register_dataset(
             wanted.name,
             _known_spec(catalog, wanted.name, spec, digest) or spec,
@@ -77,7 +78,8 @@ def _known_spec(catalog: Catalog, name: str, spec: DatasetSpec, digest: Digest) 
     except NotFoundError:
         return None
     known = DatasetSpec.model_validate(newest.spec)
-    same = newest.digest == digest and (known.kind, known.options) == (spec.kind, spec.options)
+    read = known.kind, known.options, known.operations
+    same = newest.digest == digest and read == (spec.kind, spec.options, spec.operations)
     return known if same else None
 
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from airflow_mlpipe.errors import MissingDataError, PipelineError
 from airflow_mlpipe.execution.contract import ContextInput, StagedInput
-from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec, StepOutputRef
-from airflow_mlpipe.storage.datastore import OWN_FOLDERS, LocalStore
+from airflow_mlpipe.model.data import DatasetSpec, DatasetView, DatastorePath, InputSpec, StepOutputRef
 from airflow_mlpipe.storage.outputs import materialise
-from airflow_mlpipe.storage.walk import walk
-from airflow_mlpipe.storage.wildcard import is_pattern, split_pattern
-
-Stores = Callable[[str], LocalStore]
-"""Opens a datastore by name."""
+from airflow_mlpipe.storage.selection import Stores, empty_folders, files_of, walk_sources
 
 _PLAIN = re.compile(r"\w[\w.-]*")
 
@@ -50,7 +43,8 @@ class InputPlaces:
         source = _source(port, known)
         dataset = source if isinstance(source, DatasetSpec) else None
         if dataset is None and isinstance(source, DatastorePath) and port.as_dataset:
-            dataset = DatasetSpec(kind="file", sources=(source,))
+            view = port.view or DatasetView(kind="file")
+            dataset = view.of(source, is_file=known.record is not None and known.record.is_file)
         path: Path | None = None
         if not (port.mode == "direct" and isinstance(source, DatasetSpec)):
             path = self._at_wanted_place(port, self._path(port, source, known))
@@ -66,31 +60,32 @@ class InputPlaces:
 
     def _path(self, port: InputSpec, source: DatasetSpec | DatastorePath, known: StagedInput) -> Path:
         place = self._own_place(port)
-        sources = source.sources if isinstance(source, DatasetSpec) else (source,)
-        if len(sources) > 1:
-            return self._laid_out(sources, place, copy=port.mode == "download")
-        store = self._store(sources[0].datastore)
+        dataset = source if isinstance(source, DatasetSpec) else DatasetSpec(kind="file", sources=(source,))
+        if len(dataset.sources) > 1 or dataset.operations:
+            return self._laid_out(dataset, place, copy=port.mode == "download")
+        (only,) = dataset.sources
+        store = self._store(only.datastore)
         if port.mode == "download":
-            return materialise(sources[0], store, place, expected=known.record.digest if known.record else None)
-        path = store.path_of(sources[0].path)
-        if isinstance(port.source, DatastorePath) or (path.exists() and (path.is_file() or sources[0].path)):
+            return materialise(only, store, place, expected=known.record.digest if known.record else None)
+        path = store.path_of(only.path)
+        if isinstance(port.source, DatastorePath) or (path.exists() and (path.is_file() or only.path)):
             return path
         if known.record is not None:
             raise MissingDataError(f"input '{port.name}': output '{known.record.name}' is gone from '{path}'")
         # A pattern, or a store's root, where our own folders are no content.
-        return self._laid_out(sources, place, copy=False)
+        return self._laid_out(dataset, place, copy=False)
 
     def _own_place(self, port: InputSpec) -> Path:
         folder = self._work / "inputs"
         # A port's name that is no plain file name only loses its name in the path.
         return folder / (port.name if _PLAIN.fullmatch(port.name) else f"input-{len(list(folder.glob('*')))}")
 
-    def _laid_out(self, sources: Sequence[DatastorePath], place: Path, *, copy: bool) -> Path:
-        """Make a folder with every file of `sources`, as links or copies.
+    def _laid_out(self, dataset: DatasetSpec, place: Path, *, copy: bool) -> Path:
+        """Make a folder with every file of `dataset`, as links or copies.
 
         Links to files only, in real folders: ``os.walk`` does not enter folders that are links.
         """
-        for relative, path in layout(sources, self._store).items():
+        for relative, path in layout(dataset, self._store).items():
             target = place / relative
             if path is None:
                 target.mkdir(parents=True, exist_ok=True)
@@ -126,58 +121,27 @@ class InputPlaces:
         return wanted
 
 
-def layout(sources: Sequence[DatastorePath], store: Stores) -> dict[str, Path | None]:
-    """Return every file of `sources` by its path in the dataset, as v1's ``to_path`` has it; None is an empty folder.
-
-    Paths are relative to the deepest folder that holds all sources of a datastore; with sources in several
-    datastores, the datastore's name comes first.
+def layout(dataset: DatasetSpec, store: Stores) -> dict[str, Path | None]:
+    """Return every file of `dataset` by its path in it, as v1's ``to_path`` has it; None is an empty folder.
 
     Raises:
         MissingDataError: if a source matches nothing.
+        ParameterError: if an operation does not fit the files.
         StorageError: if a folder cannot be read or a link leads out of its store.
     """
-    names = list(dict.fromkeys(source.datastore for source in sources))
-    found: dict[str, Path | None] = {}
-    for name in names:
-        opened = store(name)
-        ours = [source.path for source in sources if source.datastore == name]
-        base = os.path.commonpath([_base(path, opened) for path in ours])
-        for path in ours:
-            for relative, place in _files(path, opened):
-                inside = os.path.relpath(relative, base) if base else relative
-                found[f"{name}/{inside}" if len(names) > 1 else inside] = place
+    walked = walk_sources(dataset.sources, store)
+    found: dict[str, Path | None] = {} if dataset.operations else dict.fromkeys(empty_folders(walked))
+    found.update((file.name, file.place) for file in files_of(dataset, walked))
     return found
 
 
-def _base(path: str, store: LocalStore) -> str:
-    """Return the folder in which all that `path` can mean lies."""
-    if is_pattern(path) and not store.exists(path):
-        return split_pattern(path)[0]
-    return path.rpartition("/")[0] if store.path_of(path).is_file() else path
-
-
-def _files(path: str, store: LocalStore) -> list[tuple[str, Path | None]]:
-    place = store.path_of(path)
-    if is_pattern(path) and not place.exists():
-        matches = store.glob(path)
-        if not matches:
-            raise MissingDataError(f"nothing matches '{path}' in datastore '{store.name}' ('{store.root}')")
-        return [(match, store.root / match) for match in matches]
-    if not place.exists():
-        raise MissingDataError(f"there is no '{path}' in datastore '{store.name}' ('{store.root}')")
-    if place.is_file():
-        return [(path, place)]
-    found = walk(place, exclude_top=() if path else OWN_FOLDERS, follow_within=store.root)
-    prefix = f"{path}/" if path else ""
-    return [(f"{prefix}{name}", None if kind == "dir" else place / name) for name, kind, *_ in found.records]
-
-
 def _source(port: InputSpec, known: StagedInput) -> DatasetSpec | DatastorePath:
-    if not isinstance(port.source, StepOutputRef):
-        return port.source
+    source = port.bound
+    if not isinstance(source, StepOutputRef):
+        return source
     if known.record is None:
         raise MissingDataError(
-            f"input '{port.name}': output '{port.source.output}' of step '{port.source.step}' has not been made"
+            f"input '{port.name}': output '{source.output}' of step '{source.step}' has not been made"
         )
     return DatastorePath(datastore=known.record.datastore, path=known.record.path)
 

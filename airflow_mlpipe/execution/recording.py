@@ -7,12 +7,12 @@ from typing import Any
 
 from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.errors import NotFoundError
-from airflow_mlpipe.execution.inputs import Stores
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.record import RecordedRun, RecordedStep, ResultRecord
 from airflow_mlpipe.model.result import StepResult
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.ledger import spec_path, write_result, write_spec
+from airflow_mlpipe.storage.selection import Stores
 
 
 def keep_record(

@@ -17,12 +17,13 @@ from airflow_mlpipe.execution.contract import (
     StepContext,
     StepJob,
 )
-from airflow_mlpipe.execution.inputs import InputPlaces, Stores
+from airflow_mlpipe.execution.inputs import InputPlaces
 from airflow_mlpipe.execution.variables import variables
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.storage.atomic import system_errors
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.outputs import attempt_path, sweep_attempt
+from airflow_mlpipe.storage.selection import Stores
 from airflow_mlpipe.storage.snapshot import extract_snapshot
 
 

@@ -7,9 +7,15 @@ from typing import Literal
 
 from airflow_mlpipe.errors import ParameterError
 from airflow_mlpipe.model.base import Frozen
+from airflow_mlpipe.model.data import DatasetSpec
+from airflow_mlpipe.model.data_value import NamedData, dataset_text, path_text, read_dataset, read_path
 
 ParameterValue = bool | int | float | str
 
+_DATA_FORMS = {
+    "data_path": "is no place; give a DataPath, or a text such as 'workspaceblobstore:/folder'",
+    "dataset": "is no dataset; give a dataset, or the name of a registered one, such as 'images' or 'images:3'",
+}
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 
@@ -19,7 +25,8 @@ class ParameterSpec(Frozen):
 
     Attributes:
         name: unique in the pipeline.
-        type: taken from the default; every value is converted to it.
+        type: taken from the default; every value is converted to it. ``data_path`` and ``dataset`` name data: see
+            :mod:`airflow_mlpipe.model.data_value`.
         default: used when a run gives no value.
         interval: which end of the run's data interval its value is unless a run gives another one; None for other
             parameters. Such a value is a moment, as text: ISO 8601 in UTC. Its default may be empty: then a run that
@@ -27,9 +34,40 @@ class ParameterSpec(Frozen):
     """
 
     name: str
-    type: Literal["string", "integer", "number", "boolean"]
+    type: Literal["string", "integer", "number", "boolean", "data_path", "dataset"]
     default: ParameterValue
     interval: Literal["start", "end"] | None = None
+
+    @property
+    def json_type(self) -> str:
+        """JSON's name of the type; data is named by texts."""
+        return "string" if self.is_data else self.type
+
+    @property
+    def is_data(self) -> bool:
+        """Whether its value names data."""
+        return self.type in ("data_path", "dataset")
+
+    def data(self, value: ParameterValue) -> NamedData:
+        """Return the data that a value names.
+
+        Raises:
+            ParameterError: if it is no data, another kind of dataset than the default, or has not been looked up.
+        """
+        if self.type == "data_path":
+            return read_path(str(value))
+        found = read_dataset(str(value))
+        wanted = read_dataset(str(self.default)).source
+        if isinstance(found.source, DatasetSpec) and isinstance(wanted, DatasetSpec):
+            self._check_kind(found.source, wanted, found.label)
+        return found
+
+    def _check_kind(self, found: DatasetSpec, wanted: DatasetSpec, label: str) -> None:
+        if found.kind != wanted.kind:
+            raise ParameterError(
+                f"parameter '{self.name}': {label} is a {found.kind} dataset, its default a {wanted.kind} dataset; "
+                f"give a {wanted.kind} dataset"
+            )
 
     @classmethod
     def of(cls, name: str, default: object) -> ParameterSpec:
@@ -63,6 +101,8 @@ class ParameterSpec(Frozen):
                 f"parameter '{self.name}': {value!r} is not a moment; give ISO 8601, such as 2026-01-31T00:00:00+00:00"
             )
         if converted is None:
+            if self.is_data:
+                raise ParameterError(f"parameter '{self.name}': {value!r} {_DATA_FORMS[self.type]}")
             article = "an" if self.type == "integer" else "a"
             raise ParameterError(
                 f"parameter '{self.name}': {value!r} is not {article} {self.type}; its default is {self.default!r}"
@@ -70,6 +110,10 @@ class ParameterSpec(Frozen):
         return converted
 
     def _converted(self, value: object) -> ParameterValue | None:
+        if self.type == "data_path":
+            return path_text(value)
+        if self.type == "dataset":
+            return dataset_text(value)
         if self.type == "boolean":
             return _as_bool(value)
         if self.type == "integer":

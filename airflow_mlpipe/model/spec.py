@@ -9,11 +9,20 @@ from pydantic_core import PydanticSerializationError
 
 from airflow_mlpipe.errors import ParameterError
 from airflow_mlpipe.model.base import Frozen
+from airflow_mlpipe.model.data import InputSpec, ParameterRef
+from airflow_mlpipe.model.data_value import NamedData
 from airflow_mlpipe.model.digest import Digest, digest_bytes
 from airflow_mlpipe.model.parameter import ParameterSpec, ParameterValue
 from airflow_mlpipe.model.step import StepSpec
 
 SCHEMA_VERSION = 1
+
+
+def _with_data(port: InputSpec, named: Mapping[str, NamedData]) -> InputSpec:
+    if not isinstance(port.source, ParameterRef):
+        return port
+    data = named[port.source.parameter]
+    return port.model_copy(update={"source": data.source, "label": data.label, "dataset_id": data.dataset_id})
 
 
 class PipelineSpec(Frozen):
@@ -66,6 +75,25 @@ class PipelineSpec(Frozen):
     def step_by_id(self) -> Mapping[str, StepSpec]:
         """The steps by their id."""
         return {step.id: step for step in self.steps}
+
+    def with_data(self, values: Mapping[str, ParameterValue]) -> PipelineSpec:
+        """Return it with the data that bound `values` name in place of the references to data parameters.
+
+        A pipeline without such parameters is returned as it is. The result is what a run carries out; the version of
+        the pipeline stays that of the original.
+
+        Raises:
+            ParameterError: if a value names no data, or another kind of dataset than its default.
+        """
+        named = {each.name: each.data(values[each.name]) for each in self.parameters if each.is_data}
+        if not named:
+            return self
+        steps = tuple(
+            step.model_copy(update={"inputs": tuple(_with_data(port, named) for port in step.inputs)})
+            for step in self.steps
+        )
+        # Not a copy, which would take along what this one has worked out.
+        return PipelineSpec(**{**{name: getattr(self, name) for name in PipelineSpec.model_fields}, "steps": steps})
 
     def bind(self, values: Mapping[str, object]) -> dict[str, ParameterValue]:
         """Return the value of every parameter in a run that was given `values`.

@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from airflow_mlpipe.model.changes import changed_text
 from airflow_mlpipe.model.digest import Digest, JsonValue, canonical_json
 from airflow_mlpipe.model.result import StepResult, TreeManifest
 
 Trees = Callable[[Digest], TreeManifest | None]
 """Looks up the manifest of a tree by its digest; None if it is not kept."""
-
-NAMED_FILES = 3
-"""How many changed files a text names before it counts the rest."""
 
 
 def differences(new: Mapping[str, JsonValue], old: Mapping[str, JsonValue], trees: Trees) -> list[str]:
@@ -75,22 +73,7 @@ def changed_files(new: JsonValue, old: JsonValue, trees: Trees, *, count: bool =
     before = trees(old) if isinstance(old, str) else None
     if after is None or before is None:
         return ""
-    new_files = {entry.path: (entry.type, entry.digest) for entry in after.entries}
-    old_files = {entry.path: (entry.type, entry.digest) for entry in before.entries}
-    changed = [
-        f"{path or 'the file'} {'changed' if path in both else 'added' if path in new_files else 'removed'}"
-        for both in [new_files.keys() & old_files.keys()]
-        for path in sorted(new_files.keys() | old_files.keys())
-        if new_files.get(path) != old_files.get(path)
-    ]
-    named = ", ".join(changed[:NAMED_FILES]) + (
-        f" and {len(changed) - NAMED_FILES:,} more" if len(changed) > NAMED_FILES else ""
-    )
-    if not changed:
-        return "the same files, read with other options"
-    if count and len(new_files.keys() | old_files.keys()) > 1:
-        return f"{len(changed):,} of {len(new_files.keys() | old_files.keys()):,} files differ: {named}"
-    return named
+    return changed_text(after, before, count=count) or "the same files, read with other options"
 
 
 def _same(a: JsonValue, b: JsonValue) -> bool:
@@ -155,8 +138,9 @@ def _ports(new: JsonValue, old: JsonValue, trees: Trees) -> Iterator[str]:
 
 
 def _port(port: Sequence[JsonValue]) -> str:
-    mode, as_dataset, path = port
-    return " ".join([str(mode), *(["dataset"] if as_dataset else []), *([f"at {path}"] if path else [])])
+    mode, as_dataset, path, *view = port
+    words = [str(mode), *(["dataset"] if as_dataset else []), *([f"at {path}"] if path else [])]
+    return " ".join([*words, *(f"read as {canonical_json(each).decode('utf-8', 'replace')}" for each in view)])
 
 
 def _environment(new: JsonValue, old: JsonValue, trees: Trees) -> Iterator[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from airflow_mlpipe.model.data import InputSpec
 from airflow_mlpipe.model.digest import Digest, JsonValue, digest_json
 from airflow_mlpipe.model.step import Argument, StepSpec
 
@@ -73,7 +74,7 @@ def identify(step: StepSpec, parameters: Mapping[str, JsonValue], environment: M
         # Values the words stand for. Typed: 1, 1.0, true and "1" are different.
         "parameters": _used_parameters(step, parameters),
         # How inputs are delivered: a script sees a copy it may change or a read-only path, a path or an object.
-        "ports": {port.name: [port.mode, port.as_dataset, port.path_on_compute] for port in step.inputs},
+        "ports": {port.name: _delivery(port) for port in step.inputs},
         # The text of the program.
         "code": step.code,
         # The software it runs on, and what the user told it through variables.
@@ -83,6 +84,12 @@ def identify(step: StepSpec, parameters: Mapping[str, JsonValue], environment: M
         "outputs": {port.name: [port.kind, port.destination] for port in step.outputs},
     }
     return Identity(components, digest_json("identity", components))
+
+
+def _delivery(port: InputSpec) -> list[JsonValue]:
+    delivery = [port.mode, port.as_dataset, port.path_on_compute]
+    # How an output of another step is read; for datasets that is part of their content.
+    return delivery if port.view is None else [*delivery, port.view.model_dump(mode="json", exclude_defaults=True)]
 
 
 def _used_parameters(step: StepSpec, values: Mapping[str, JsonValue]) -> dict[str, JsonValue]:

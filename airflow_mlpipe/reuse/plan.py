@@ -122,13 +122,13 @@ class Planner:
 
         Args:
             spec: the pipeline.
-            parameters: bound values of all its parameters.
+            parameters: bound values of all its parameters; datasets among them are looked up.
             facts: what is true of the world.
             regenerate: v1's ``regenerate_outputs``: nothing is reused.
             derivations: by step id, what an earlier plan of the same run found; spares deriving them again.
             now: the clock that ages of results are taken by, aware UTC.
         """
-        self._spec = spec
+        self._spec = spec.with_data(parameters)
         self._parameters = parameters
         self._facts = facts
         self._regenerate = regenerate
@@ -300,14 +300,16 @@ class Planner:
         return self._derivations[step.id]
 
     def _origin(self, port: InputSpec) -> Digest:
-        if isinstance(port.source, StepOutputRef):
-            return derived(self._derivations[port.source.step], port.source.output)
-        return self._leaf(port.source)
+        source = port.bound
+        if isinstance(source, StepOutputRef):
+            return derived(self._derivations[source.step], source.output)
+        return self._leaf(source)
 
     def _content(self, port: InputSpec, results: Mapping[str, StepResult]) -> Digest:
-        if isinstance(port.source, StepOutputRef):
-            return output_of(results[port.source.step], port.source.output).digest
-        return self._leaf(port.source)
+        source = port.bound
+        if isinstance(source, StepOutputRef):
+            return output_of(results[source.step], source.output).digest
+        return self._leaf(source)
 
     def _leaf(self, source: DatasetSpec | DatastorePath) -> Digest:
         memo = source if isinstance(source, DatastorePath) else source.model_dump_json()

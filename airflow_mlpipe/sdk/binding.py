@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, get_args
 
 from airflow_mlpipe.errors import ParameterError
-from airflow_mlpipe.model.data import AccessMode, DatasetSpec, DatastorePath, RegisterSpec
+from airflow_mlpipe.model.data import AccessMode, DatasetSpec, DatasetView, DatastorePath, ParameterRef, RegisterSpec
 
 if TYPE_CHECKING:
     from airflow_mlpipe.sdk.datastore import Datastore
+    from airflow_mlpipe.sdk.parameter import PipelineParameter
     from airflow_mlpipe.sdk.steps import PipelineStep
 
 MODES: tuple[AccessMode, ...] = get_args(AccessMode)
@@ -54,6 +55,24 @@ class Produced(Consumed):
         self.mentions: list[PipelineStep] = []
 
 
+class OutputView(Consumed):
+    """An output seen as a dataset.
+
+    Attributes:
+        data: the output.
+        consumed: whether it was said that a step reads it; else it may stand for the output itself.
+    """
+
+    def __init__(self, data: Produced, binding: Binding, *, consumed: bool) -> None:
+        self.data = data
+        self.consumed = consumed
+        self._binding = binding
+
+    def binding(self) -> Binding:
+        """Return what it means as an input."""
+        return self._binding
+
+
 @dataclass(frozen=True, slots=True)
 class Binding:
     """An input of a step as the author wrote it.
@@ -68,10 +87,12 @@ class Binding:
         as_dataset: see :class:`~airflow_mlpipe.model.data.InputSpec`.
         label: likewise.
         dataset_id: likewise.
+        view: likewise.
+        parameter: the pipeline parameter that names it, for such a source.
         stores: the datastores it lies in, for sources outside of the pipeline.
     """
 
-    source: Produced | DatasetSpec | DatastorePath
+    source: Produced | DatasetSpec | DatastorePath | ParameterRef
     name: str | None = None
     fixed: bool = False
     mode: AccessMode = "mount"
@@ -80,6 +101,8 @@ class Binding:
     as_dataset: bool = False
     label: str = ""
     dataset_id: str | None = None
+    view: DatasetView | None = None
+    parameter: PipelineParameter | None = field(default=None, compare=False)
     stores: tuple[Datastore, ...] = field(default=(), compare=False)
 
     def read(self, mode: AccessMode, path_on_compute: str | None = None) -> Binding:

@@ -16,7 +16,8 @@ class DataType:
 
     Attributes:
         kind: ``string``, ``long``, ``float``, ``bool`` or ``datetime``.
-        formats: for ``datetime``, how dates are written (``strftime`` codes), tried in order; empty to guess.
+        formats: for ``datetime``, how dates are written (``strftime`` codes), tried in order; empty to guess. For
+            ``float``, the decimal mark, if it is another than ``.``.
     """
 
     kind: str
@@ -34,14 +35,16 @@ class DataType:
 
     @staticmethod
     def to_float(decimal_mark: str = ".") -> DataType:
-        """Numbers. `decimal_mark` other than ``.`` is refused.
+        """Numbers, written with this decimal mark, ``.`` or ``,``; with ``,`` points group thousands.
 
         Raises:
             ParameterError: for another mark.
         """
-        if decimal_mark != ".":
-            raise ParameterError(f"DataType.to_float: decimal_mark={decimal_mark!r} is not allowed; allowed is '.'")
-        return DataType("float")
+        if decimal_mark not in (".", ","):
+            raise ParameterError(
+                f"DataType.to_float: decimal_mark={decimal_mark!r} is not allowed; allowed are '.' and ','"
+            )
+        return DataType("float", () if decimal_mark == "." else (decimal_mark,))
 
     @staticmethod
     def to_bool() -> DataType:

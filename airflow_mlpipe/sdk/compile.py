@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_mlpipe.errors import ConfigError, ParameterError, PipelineError, UsageError
-from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec, OutputSpec, StepOutputRef
+from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec, OutputSpec, ParameterRef, StepOutputRef
 from airflow_mlpipe.model.digest import Digest, digest_json
 from airflow_mlpipe.model.environment import EnvironmentSpec
 from airflow_mlpipe.model.parameter import ParameterSpec
@@ -21,6 +21,7 @@ from airflow_mlpipe.sdk.binding import Binding, Produced
 from airflow_mlpipe.sdk.graph import Draft, draft_of
 from airflow_mlpipe.sdk.parameter import PipelineParameter
 from airflow_mlpipe.sdk.places import Places
+from airflow_mlpipe.sdk.port_types import check_views
 from airflow_mlpipe.sdk.ports import Ports
 from airflow_mlpipe.sdk.steps import PipelineStep
 
@@ -100,6 +101,7 @@ def problems_of(pipeline: Pipeline) -> list[str]:
 def _compile(pipeline: Pipeline, *, beside_file: bool = False) -> CompiledPipeline:
     draft = draft_of(pipeline)
     parameters = parameters_of(draft)
+    check_views(draft)
     places = Places(pipeline)
     code = _Code(pipeline, beside_file=beside_file)
     steps = _each(draft.order, lambda step: _step(draft, step, places, code))
@@ -186,7 +188,7 @@ def _step(draft: Draft, step: PipelineStep, places: Places, code: _Code) -> Step
 
 def _input(draft: Draft, step: PipelineStep, name: str, binding: Binding, places: Places) -> InputSpec:
     read = binding.source
-    source: StepOutputRef | DatasetSpec | DatastorePath
+    source: StepOutputRef | DatasetSpec | DatastorePath | ParameterRef
     if isinstance(read, Produced):
         producer = draft.producers[read]
         source = StepOutputRef(step=draft.ids[producer], output=draft.ports[producer].outputs[read])
@@ -202,6 +204,7 @@ def _input(draft: Draft, step: PipelineStep, name: str, binding: Binding, places
         as_dataset=binding.as_dataset,
         label=binding.label,
         dataset_id=binding.dataset_id,
+        view=binding.view,
     )
 
 
@@ -212,7 +215,7 @@ def _outputs(step: PipelineStep, ports: Ports, places: Places) -> tuple[OutputSp
             kind="dataset" if data.kind == "dataset" else "data",
             datastore=places.datastore(data, step),
             destination=data.destination,
-            register_as=data.registration,
+            register_as=places.registration(data, step),
             pipeline_output_name=data.pipeline_output_name,
         )
         for data, name in ports.outputs.items()

@@ -7,13 +7,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.errors import ParameterError, PipelineError
-from airflow_mlpipe.model.data import AccessMode
+from airflow_mlpipe.model.data import AccessMode, is_web
 from airflow_mlpipe.sdk.binding import Binding, Consumed, access_mode
 from airflow_mlpipe.sdk.names import UnknownNameError
 
 if TYPE_CHECKING:
-    from airflow_mlpipe.sdk.dataset import AbstractDataset
+    from airflow_mlpipe.sdk.abstract_dataset import AbstractDataset
     from airflow_mlpipe.sdk.datastore import Datastore
+    from airflow_mlpipe.sdk.parameter import PipelineParameter
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -22,14 +23,18 @@ class DatasetConsumptionConfig(Consumed):
     """A dataset as a step's input: its name, and whether the step gets an object or a path."""
 
     def __init__(
-        self, name: str | None, dataset: AbstractDataset, mode: str = "direct", path_on_compute: str | None = None
+        self,
+        name: str | None,
+        dataset: AbstractDataset | PipelineParameter,
+        mode: str = "direct",
+        path_on_compute: str | None = None,
     ) -> None:
         """Say how a step reads a dataset.
 
         Args:
             name: of the step's input: letters, digits and ``_``, not beginning with a digit; None for one that is
                 derived.
-            dataset: what is read.
+            dataset: what is read; a PipelineParameter with a dataset as its default lets each run choose.
             mode: ``direct`` (an object in ``Run.input_datasets``), ``mount`` (a read-only path) or ``download`` (a
                 private copy). The path is also in the environment variable `name`.
             path_on_compute: where the step wants to find it.
@@ -38,13 +43,17 @@ class DatasetConsumptionConfig(Consumed):
             ParameterError: if the name or mode is not allowed, or `dataset` is not a dataset.
             PipelineError: for a tabular dataset in another mode than ``direct``.
         """
-        from airflow_mlpipe.sdk.dataset import AbstractDataset
+        from airflow_mlpipe.sdk.abstract_dataset import AbstractDataset
+        from airflow_mlpipe.sdk.parameter import PipelineParameter
 
         if name is not None and (not isinstance(name, str) or not _NAME.fullmatch(name)):
             raise ParameterError(
                 f"input name {name!r} is not allowed; use letters, digits and '_', not beginning with a digit"
             )
         shown = f"input '{name}'" if name else "input"
+        self.parameter: PipelineParameter | None = None
+        if isinstance(dataset, PipelineParameter):
+            self.parameter, dataset = dataset, dataset.default_value
         if not isinstance(dataset, AbstractDataset):
             raise ParameterError(
                 f"{shown}: {dataset!r} is a {type(dataset).__name__}, not a dataset; "
@@ -62,26 +71,27 @@ class DatasetConsumptionConfig(Consumed):
 
     def as_mount(self, path_on_compute: str | None = None) -> DatasetConsumptionConfig:
         """Return it given to the step as a read-only path."""
-        return DatasetConsumptionConfig(self.name, self.dataset, "mount", path_on_compute or self.path_on_compute)
+        return DatasetConsumptionConfig(self.name, self._read, "mount", path_on_compute or self.path_on_compute)
 
     def as_download(self, path_on_compute: str | None = None) -> DatasetConsumptionConfig:
         """Return it given to the step as a private copy it may change."""
-        return DatasetConsumptionConfig(self.name, self.dataset, "download", path_on_compute or self.path_on_compute)
+        return DatasetConsumptionConfig(self.name, self._read, "download", path_on_compute or self.path_on_compute)
 
     def as_direct(self) -> DatasetConsumptionConfig:
         """Return it given to the step as an object."""
-        return DatasetConsumptionConfig(self.name, self.dataset, "direct", self.path_on_compute)
+        return DatasetConsumptionConfig(self.name, self._read, "direct", self.path_on_compute)
 
     def as_named_input(self, name: str) -> DatasetConsumptionConfig:
         """Return it under another name."""
-        return DatasetConsumptionConfig(name, self.dataset, self.mode, self.path_on_compute)
+        return DatasetConsumptionConfig(name, self._read, self.mode, self.path_on_compute)
 
     def binding(self) -> Binding:
         """Return what it means as an input."""
-        dataset = self.dataset
-        spoken = re.sub(r"\W", "_", dataset.name or "", flags=re.ASCII)
+        dataset, parameter = self.dataset, self.parameter
+        known = dataset.name if parameter is None else parameter.name
+        spoken = re.sub(r"\W", "_", known or "", flags=re.ASCII)
         return Binding(
-            dataset.spec,
+            dataset.spec if parameter is None else parameter.ref,
             self.name or (spoken if _NAME.fullmatch(spoken) else None),
             fixed=self.name is not None,
             mode=self.mode,
@@ -89,16 +99,22 @@ class DatasetConsumptionConfig(Consumed):
             explicit=self.mode != "direct",
             path_on_compute=self.path_on_compute,
             as_dataset=True,
-            label=dataset.label,
-            dataset_id=dataset.id,
+            label=dataset.label if parameter is None else f"parameter {parameter.name}",
+            dataset_id=dataset.id if parameter is None else None,
+            parameter=parameter,
             stores=self._datastores,
         )
+
+    @property
+    def _read(self) -> AbstractDataset | PipelineParameter:
+        return self.dataset if self.parameter is None else self.parameter
 
     @cached_property
     def _datastores(self) -> tuple[Datastore, ...]:
         from airflow_mlpipe.sdk.datastore import Datastore
 
-        names = dict.fromkeys(source.datastore for source in self.dataset.spec.sources)
+        sources = self.dataset.spec.sources
+        names = dict.fromkeys(source.datastore for source in sources if not is_web(source.datastore))
         try:
             return tuple(Datastore(self.dataset.workspace, name) for name in names)
         except UnknownNameError as error:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_mlpipe.errors import NotSupportedError, ParameterError
-from airflow_mlpipe.model.data import AccessMode, RegisterSpec, normalise_path
-from airflow_mlpipe.sdk.binding import Binding, Consumed, Produced, access_mode, port_name
+from airflow_mlpipe.model.data import AccessMode, DatasetView, RegisterSpec, normalise_path
+from airflow_mlpipe.sdk.binding import Binding, Consumed, OutputView, Produced, access_mode, port_name
+from airflow_mlpipe.sdk.reading_options import delimited, file_options, partition_text
 
 if TYPE_CHECKING:
+    from airflow_mlpipe.sdk.column_types import DataType
     from airflow_mlpipe.sdk.datastore import Datastore
+    from airflow_mlpipe.sdk.table_output import OutputTabularDatasetConfig, PipelineOutputTabularDataset
 
 
 class InputPortBinding(Consumed):
@@ -166,19 +169,18 @@ class PipelineData(Produced):
         return f"PipelineData(name={self.name!r}, output_name={self.output_name!r})"
 
 
-class PipelineOutputFileDataset(Consumed):
+class PipelineOutputFileDataset(OutputView):
     """A PipelineData seen as a file dataset: registrable, and named among ``Run.input_datasets``."""
 
-    def __init__(self, data: PipelineData, binding: Binding | None = None) -> None:
+    def __init__(self, data: Produced, binding: Binding | None = None) -> None:
         """Wrap `data`.
 
         Args:
-            data: the data.
+            data: the data that a step makes.
             binding: how a step reads it, once that was said.
         """
-        self.data = data
-        self.consumed = binding is not None
-        self._binding = binding or Binding(data, data.input_name, as_dataset=True)
+        made = binding or Binding(data, data.input_name, as_dataset=True)
+        super().__init__(data, made, consumed=binding is not None)
 
     def as_named_input(self, name: str) -> PipelineOutputFileDataset:
         """Return it as an input of this name."""
@@ -213,9 +215,54 @@ class PipelineOutputFileDataset(Consumed):
         self.data.registration = RegisterSpec(name=name)
         return self
 
-    def binding(self) -> Binding:
-        """Return what it means as an input."""
-        return self._binding
+    def parse_delimited_files(
+        self,
+        include_path: bool = False,
+        separator: str = ",",
+        header: Any = True,
+        partition_format: str | None = None,
+        file_extension: str = "",
+        set_column_types: Mapping[str, DataType | str] | None = None,
+        quoted_line_breaks: bool = False,
+    ) -> PipelineOutputTabularDataset:
+        """Return it as a table: consumers get a TabularDataset of the delimited files in it.
+
+        Args:
+            include_path: see ``Dataset.Tabular.from_delimited_files``.
+            separator: likewise.
+            header: likewise.
+            partition_format: likewise.
+            file_extension: only files whose names end so, e.g. ``csv``; by default all.
+            set_column_types: as in ``from_delimited_files``.
+            quoted_line_breaks: accepted as in v1; they are always understood.
+
+        Raises:
+            ParameterError: if an argument is not allowed.
+        """
+        from airflow_mlpipe.sdk.table_output import PipelineOutputTabularDataset, options_view
+
+        options = delimited(
+            "parse_delimited_files",
+            include_path=include_path,
+            separator=separator,
+            header=header,
+            partition_format=partition_format,
+            set_column_types=set_column_types,
+        )
+        return PipelineOutputTabularDataset(self.data, options_view(options, _by_extension(file_extension)))
+
+    def parse_parquet_files(
+        self,
+        include_path: bool = False,
+        partition_format: str | None = None,
+        file_extension: str = "",
+        set_column_types: Mapping[str, DataType | str] | None = None,
+    ) -> PipelineOutputTabularDataset:
+        """Return it as a table of the Parquet files in it. For arguments see :meth:`parse_delimited_files`."""
+        from airflow_mlpipe.sdk.table_output import PipelineOutputTabularDataset, options_view
+
+        options = file_options("parquet", include_path, set_column_types, partition_format)
+        return PipelineOutputTabularDataset(self.data, options_view(options, _by_extension(file_extension)))
 
     def __repr__(self) -> str:
         return f"PipelineOutputFileDataset({self.data!r})"
@@ -240,25 +287,24 @@ class OutputFileDatasetConfig(Produced):
             destination: a datastore, or v1's pair ``(datastore, path)``; `path` may contain ``{run-id}`` and
                 ``{output-name}``. By default the pipeline's default datastore and ``dataset/{run-id}/{output-name}``.
             source: refused: the step writes to the path it is given.
-            partition_format: refused.
+            partition_format: gives the registered dataset, and those that steps get, columns of parts of the paths
+                in the output, for ``FileDataset.filter``.
 
         Raises:
-            ParameterError: if a name or destination is not allowed.
-            NotSupportedError: for `source` and `partition_format`.
+            ParameterError: if a name, destination or format is not allowed.
+            NotSupportedError: for `source`.
         """
         if name is not None:
             port_name(name, "output")
         shown = "OutputFileDatasetConfig" if name is None else f"OutputFileDatasetConfig '{name}'"
         if source is not None:
             raise NotSupportedError(f"{shown}: source= is not supported; write to the path in the arguments")
-        if partition_format is not None:
-            raise NotSupportedError(
-                f"{shown}: partition_format= is not supported; give it to Dataset.Tabular.from_delimited_files()"
-            )
         store, path = _destination(destination, shown)
         super().__init__(name, name, store)
         self.destination = path
         self.name = name
+        text = partition_text(partition_format)
+        self._options = {} if text is None else {"partition_format": text}
 
     def as_mount(self, disable_metadata_cache: bool = False) -> OutputFileDatasetConfig:
         """Return the output itself; here every output is written straight into its datastore."""
@@ -274,9 +320,55 @@ class OutputFileDatasetConfig(Produced):
         Raises:
             NotSupportedError: for `source_globs`.
         """
-        if source_globs is not None:
-            raise NotSupportedError("as_upload(source_globs=...) is not supported; write only what belongs to it")
+        refuse_source_globs(source_globs)
         return self
+
+    def read_delimited_files(
+        self,
+        include_path: bool = False,
+        separator: str = ",",
+        header: Any = True,
+        partition_format: str | None = None,
+        path_glob: str | None = None,
+        set_column_types: Mapping[str, DataType | str] | None = None,
+    ) -> OutputTabularDatasetConfig:
+        """Return it as a table: what is registered is a TabularDataset, and consumers get one.
+
+        Args:
+            include_path: see ``Dataset.Tabular.from_delimited_files``.
+            separator: likewise.
+            header: likewise.
+            partition_format: likewise.
+            path_glob: only files whose paths in the output match, e.g. ``**/*.csv``; by default all.
+            set_column_types: as in ``from_delimited_files``.
+
+        Raises:
+            ParameterError: if an argument is not allowed.
+        """
+        from airflow_mlpipe.sdk.table_output import OutputTabularDatasetConfig, options_view
+
+        options = delimited(
+            "read_delimited_files",
+            include_path=include_path,
+            separator=separator,
+            header=header,
+            partition_format=partition_format,
+            set_column_types=set_column_types,
+        )
+        return OutputTabularDatasetConfig(self, options_view(options, _glob(path_glob)))
+
+    def read_parquet_files(
+        self,
+        include_path: bool = False,
+        partition_format: str | None = None,
+        path_glob: str | None = None,
+        set_column_types: Mapping[str, DataType | str] | None = None,
+    ) -> OutputTabularDatasetConfig:
+        """Return it as a table of the Parquet files in it. For arguments see :meth:`read_delimited_files`."""
+        from airflow_mlpipe.sdk.table_output import OutputTabularDatasetConfig, options_view
+
+        options = file_options("parquet", include_path, set_column_types, partition_format)
+        return OutputTabularDatasetConfig(self, options_view(options, _glob(path_glob)))
 
     def as_input(self, name: str | None = None) -> InputPortBinding:
         """Say that a step reads it.
@@ -284,7 +376,8 @@ class OutputFileDatasetConfig(Produced):
         Args:
             name: name of the step's input; by default that of the output, or one by its position in the step.
         """
-        made = Binding(self, self.input_name, as_dataset=True)
+        view = DatasetView(kind="file", options=self._options) if self._options else None
+        made = Binding(self, self.input_name, as_dataset=True, view=view)
         return InputPortBinding(made if name is None else made.named(name))
 
     def register_on_complete(
@@ -300,7 +393,9 @@ class OutputFileDatasetConfig(Produced):
         Returns:
             The output itself.
         """
-        self.registration = RegisterSpec(name=name, description=description or "", tags=dict(tags or {}))
+        self.registration = RegisterSpec(
+            name=name, description=description or "", tags=dict(tags or {}), options=self._options
+        )
         return self
 
     def binding(self) -> Binding:
@@ -309,6 +404,21 @@ class OutputFileDatasetConfig(Produced):
 
     def __repr__(self) -> str:
         return f"OutputFileDatasetConfig(name={self.name!r})"
+
+
+def refuse_source_globs(source_globs: object) -> None:
+    """Refuse v1's choice of what is uploaded. Raises NotSupportedError if there is one."""
+    if source_globs is not None:
+        raise NotSupportedError("as_upload(source_globs=...) is not supported; write only what belongs to it")
+
+
+def _by_extension(given: str) -> str | None:
+    bare = str(given or "").lstrip("*.")
+    return f"**/*.{bare}" if bare else None
+
+
+def _glob(given: str | None) -> str | None:
+    return None if given is None else normalise_path(given) or None
 
 
 DEFAULT_DESTINATION = "dataset/{run-id}/{output-name}"

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlpipe.errors import NotSupportedError, ParameterError
-from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, normalise_path
+from airflow_mlpipe.errors import MissingDataError, ParameterError
+from airflow_mlpipe.model.data import DatasetSpec, DatastorePath
 from airflow_mlpipe.model.digest import JsonValue
 from airflow_mlpipe.sdk.column_types import DataType
+from airflow_mlpipe.sdk.dataset_paths import sources_of
+from airflow_mlpipe.sdk.reading_options import column_types, delimited, encoding_name, file_options, partition_text
 
 if TYPE_CHECKING:
-    from airflow_mlpipe.sdk.dataset import FileDataset, TabularDataset
-    from airflow_mlpipe.sdk.datastore import Datastore
+    from pandas import DataFrame
 
-_EXAMPLE = "Dataset.File.from_files((datastore, 'folder/**/*.png'))"
+    from airflow_mlpipe.sdk.file_dataset import FileDataset
+    from airflow_mlpipe.sdk.tabular_dataset import TabularDataset
 
 
 class FileDatasetFactory:
@@ -27,24 +32,63 @@ class FileDatasetFactory:
         """Define a dataset of files.
 
         Args:
-            path: ``(datastore, 'path')``, ``(datastore, ['path', ...])``, a DataReference, or a list of these. A path
-                is a file, a folder or a pattern with ``*``, ``?`` and ``**``.
+            path: ``(datastore, 'path')``, ``(datastore, ['path', ...])``, a DataReference, a DataPath, a web
+                address, or a list of these. A path is a file, a folder or a pattern with ``*``, ``?`` and ``**``.
             validate: accepted as in v1; data is looked for when it is read, since it may come later.
-            partition_format: refused; it makes columns, which files have not.
-            is_file: accepted as in v1, not used.
+            partition_format: gives :meth:`FileDataset.filter` columns of parts of the path, e.g.
+                ``{region}/{day:yyyy/MM/dd}/{name}.png``.
+            is_file: accepted as in v1, not used: what lies there tells.
 
         Raises:
-            ParameterError: if `path` is something else, or leaves its datastore.
-            NotSupportedError: for web addresses, and for `partition_format`.
+            ParameterError: if an argument is not allowed, or a path leaves its datastore.
+            NotSupportedError: for web addresses, where nothing can read them.
         """
-        from airflow_mlpipe.sdk.dataset import FileDataset
+        from airflow_mlpipe.sdk.file_dataset import FileDataset
 
-        if partition_format is not None:
-            raise NotSupportedError(
-                "from_files(partition_format=...) is not supported; read the parts of the path in the step"
-            )
-        datastore, sources = _sources(path, "from_files")
-        return FileDataset(datastore.workspace, DatasetSpec(kind="file", sources=sources))
+        workspace, sources = sources_of(path, "from_files")
+        text = partition_text(partition_format)
+        options = {} if text is None else {"partition_format": text}
+        return FileDataset(workspace, DatasetSpec(kind="file", sources=sources, options=options))
+
+    @staticmethod
+    def upload_directory(
+        src_dir: str | os.PathLike[str],
+        target: Any,
+        pattern: str | None = None,
+        overwrite: bool = False,
+        show_progress: bool = True,
+    ) -> FileDataset:
+        """Copy the files of a folder into a datastore and return them as a dataset.
+
+        Args:
+            src_dir: the folder.
+            target: a Datastore, or ``(datastore, 'folder')``.
+            pattern: only files whose path in the folder matches, e.g. ``*.csv`` or ``**/*.png``; by default all.
+            overwrite: whether a file that exists there is replaced; else it is left as it is.
+            show_progress: whether a line is printed for each file.
+
+        Raises:
+            MissingDataError: if the folder does not exist, or nothing in it matches.
+            ParameterError: if `target` is something else.
+        """
+        from airflow_mlpipe.sdk.table_files import target_of
+        from airflow_mlpipe.storage.wildcard import split_pattern
+
+        datastore, place = target_of(target, "upload_directory")
+        folder = Path(src_dir)
+        if not folder.is_dir():
+            raise MissingDataError(f"upload_directory: '{folder}' does not exist or is not a folder")
+        files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
+        if pattern is not None:
+            base, matches = split_pattern(pattern.lstrip("/"))
+            inside = f"{base}/" if base else ""
+            files = {n: f for n, f in files.items() if n.startswith(inside) and matches(n.removeprefix(inside))}
+        if not files:
+            wanted = f" that matches '{pattern}'" if pattern else ""
+            raise MissingDataError(f"upload_directory: there is no file{wanted} in '{folder}'")
+        ordered = [files[name] for name in sorted(files)]
+        datastore.upload_files(ordered, folder, place, overwrite=overwrite, show_progress=show_progress)
+        return FileDatasetFactory.from_files((datastore, place))
 
 
 class TabularDatasetFactory:
@@ -70,11 +114,12 @@ class TabularDatasetFactory:
             path: see :meth:`FileDatasetFactory.from_files`.
             validate: accepted as in v1; data is looked for when it is read, since it may come later.
             include_path: whether a first column ``Path`` holds each row's file.
-            infer_column_types: whether types are taken from the data; else all columns are text.
+            infer_column_types: whether types are taken from the data, all of it; else all columns are text.
             set_column_types: types of some columns: a ``DataType``, or ``string``, ``long``, ``float``, ``bool`` or
                 ``datetime``.
             separator: what separates columns.
-            header: whether the first line of each file names the columns; else they are ``Column1`` and so on.
+            header: whether the first line of each file names the columns; else they are ``Column1`` and so on. Also a
+                :class:`PromoteHeadersBehavior`.
             partition_format: makes columns of parts of the path, e.g. ``{region}/{day:yyyy/MM/dd}/data.csv``.
             support_multi_line: accepted as in v1; line breaks inside quotes are always understood.
             empty_as_string: whether empty fields of text columns are empty texts rather than missing values.
@@ -83,96 +128,166 @@ class TabularDatasetFactory:
 
         Raises:
             ParameterError: if an argument is not allowed.
-            NotSupportedError: for web addresses.
+            NotSupportedError: for web addresses, where nothing can read them.
         """
-        from airflow_mlpipe.sdk.dataset import TabularDataset
-
-        datastore, sources = _sources(path, "from_delimited_files")
-        if not isinstance(separator, str) or not separator:
-            raise ParameterError(f"from_delimited_files: separator {separator!r} is not allowed; give e.g. ','")
-        options: dict[str, JsonValue] = {
-            "format": "delimited",
-            "separator": separator,
-            "header": _flag(header),
-            "encoding": _encoding(encoding),
-            "include_path": bool(include_path),
-            "infer_column_types": bool(infer_column_types),
-            "empty_as_string": bool(empty_as_string),
-            "column_types": {name: DataType.of(kind).to_json() for name, kind in (set_column_types or {}).items()},
-            "partition_format": _partition(partition_format),
-        }
-        return TabularDataset(datastore.workspace, DatasetSpec(kind="tabular", sources=sources, options=options))
-
-
-def _sources(path: Any, factory: str) -> tuple[Datastore, tuple[DatastorePath, ...]]:
-    found: list[tuple[Datastore, str]] = []
-    for each in path if isinstance(path, list) else [path]:
-        found.extend(_places(each, factory))
-    if not found:
-        raise ParameterError(f"{factory}: no path is given; write {_EXAMPLE}")
-    first = found[0][0]
-    for datastore, place in found:
-        if datastore.workspace != first.workspace:
-            raise ParameterError(
-                f"{factory}: '{place}' lies in workspace '{datastore.workspace.name}', the first path in "
-                f"'{first.workspace.name}'; a dataset has one workspace"
-            )
-    return first, tuple(DatastorePath(datastore=store.name, path=normalise_path(place)) for store, place in found)
-
-
-def _places(given: Any, factory: str) -> list[tuple[Datastore, str]]:
-    from airflow_mlpipe.sdk.datastore import Datastore
-    from airflow_mlpipe.sdk.reference import DataReference
-
-    if isinstance(given, DataReference):
-        return [(given.datastore, given.path_on_datastore)]
-    if isinstance(given, Datastore):
-        return [(given, "")]
-    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], Datastore):
-        paths = given[1] if isinstance(given[1], (list, tuple)) else [given[1]]
-        if paths and all(isinstance(place, str) for place in paths):
-            return [(given[0], place) for place in paths]
-    if isinstance(given, str):
-        if "://" in given:
-            raise NotSupportedError(
-                f"{factory}: '{given}' is a web address, which this version does not read; download it, upload it: "
-                "datastore.upload_files(['FILE'], target_path='data'), then give (datastore, 'data/FILE')"
-            )
-        raise ParameterError(
-            f"{factory}: '{given}' is a local path; upload it: datastore.upload('{given}', target_path='data'), "
-            "then give (datastore, 'data')"
+        options = delimited(
+            "from_delimited_files",
+            include_path=include_path,
+            infer_column_types=infer_column_types,
+            set_column_types=set_column_types,
+            separator=separator,
+            header=header,
+            partition_format=partition_format,
+            empty_as_string=empty_as_string,
+            encoding=encoding,
         )
-    raise ParameterError(f"{factory}: path {given!r} is not allowed; write {_EXAMPLE}")
+        return _table(path, "from_delimited_files", options)
+
+    @staticmethod
+    def from_parquet_files(
+        path: Any,
+        validate: bool = True,
+        include_path: bool = False,
+        set_column_types: Mapping[str, DataType | str] | None = None,
+        partition_format: str | None = None,
+    ) -> TabularDataset:
+        """Define a table made of Parquet files. Arguments and errors: :meth:`from_delimited_files`."""
+        options = file_options("parquet", include_path, set_column_types, partition_format)
+        return _table(path, "from_parquet_files", options)
+
+    @staticmethod
+    def from_json_lines_files(
+        path: Any,
+        validate: bool = True,
+        include_path: bool = False,
+        set_column_types: Mapping[str, DataType | str] | None = None,
+        partition_format: str | None = None,
+        invalid_lines: str = "error",
+        encoding: str = "utf8",
+    ) -> TabularDataset:
+        """Define a table made of files with one JSON object a line, whose names are columns.
+
+        Args:
+            path: see :meth:`FileDatasetFactory.from_files`.
+            validate: accepted as in v1.
+            include_path: see :meth:`from_delimited_files`.
+            set_column_types: likewise.
+            partition_format: likewise.
+            invalid_lines: ``error``, or ``drop`` to leave out lines that are no JSON object.
+            encoding: see :meth:`from_delimited_files`.
+
+        Raises:
+            ParameterError: if an argument is not allowed.
+            NotSupportedError: for web addresses, where nothing can read them.
+        """
+        if invalid_lines not in ("error", "drop"):
+            raise ParameterError(
+                f"from_json_lines_files: invalid_lines={invalid_lines!r} is not allowed; allowed are 'error' and 'drop'"
+            )
+        options = file_options("json", include_path, set_column_types, partition_format)
+        options |= {"invalid_lines": invalid_lines, "encoding": encoding_name(encoding, "from_json_lines_files")}
+        return _table(path, "from_json_lines_files", options)
+
+    @staticmethod
+    def from_sql_query(
+        query: Any,
+        validate: bool = True,
+        set_column_types: Mapping[str, DataType | str] | None = None,
+        query_timeout: float | timedelta = 30,
+    ) -> TabularDataset:
+        """Define a table that is the answer of a query; the database is only read.
+
+        The content of such a table is the answer itself: to know whether a step can be reused, the query is asked.
+
+        Args:
+            query: ``(datastore, 'SELECT ...')``, or a DataPath with the query as its path. The datastore is a database.
+            validate: accepted as in v1.
+            set_column_types: see :meth:`from_delimited_files`.
+            query_timeout: seconds, or a timedelta, after which the query is given up; 0 for never.
+
+        Raises:
+            ParameterError: if an argument is not allowed.
+        """
+        from airflow_mlpipe.sdk.data_path import DataPath
+        from airflow_mlpipe.sdk.datastore import Datastore
+        from airflow_mlpipe.sdk.tabular_dataset import TabularDataset
+
+        pair = (query.datastore, query.path_on_datastore) if isinstance(query, DataPath) else query
+        if not (
+            isinstance(pair, (tuple, list))
+            and len(pair) == 2
+            and isinstance(pair[0], Datastore)
+            and isinstance(pair[1], str)
+            and pair[1].strip()
+        ):
+            raise ParameterError(
+                f"from_sql_query: query {query!r} is not allowed; give (datastore, 'SELECT ...') or "
+                "DataPath(datastore, 'SELECT ...')"
+            )
+        timeout_s = query_timeout.total_seconds() if isinstance(query_timeout, timedelta) else query_timeout
+        if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not 0 <= timeout_s < float("inf"):
+            raise ParameterError(f"from_sql_query: query_timeout={query_timeout!r} is not allowed; give seconds from 0")
+        datastore, text = pair
+        options: dict[str, JsonValue] = {
+            "format": "sql",
+            "query": text.strip(),
+            "query_timeout_s": float(timeout_s),
+            "column_types": column_types(set_column_types),
+        }
+        spec = DatasetSpec(kind="tabular", sources=(DatastorePath(datastore=datastore.name),), options=options)
+        return TabularDataset(datastore.workspace, spec)
+
+    @staticmethod
+    def register_pandas_dataframe(
+        dataframe: DataFrame,
+        target: Any,
+        name: str,
+        description: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        show_progress: bool = True,
+        row_group_size: int | None = None,
+        make_target_path_unique: bool = True,
+    ) -> TabularDataset:
+        """Write a data frame as a Parquet file and register it as a dataset; another frame is a new version.
+
+        Args:
+            dataframe: the frame; its index is left out.
+            target: a Datastore, or ``(datastore, 'folder')``.
+            name: of the dataset.
+            description: free text.
+            tags: free texts by name.
+            show_progress: accepted as in v1, not used.
+            row_group_size: rows of a row group of the file; by default Arrow's.
+            make_target_path_unique: whether the file lies in a folder named by its content, so that versions keep their
+                bytes; else an earlier file at `target` is replaced.
+
+        Raises:
+            ParameterError: if an argument is not allowed, or a column cannot be written.
+            ConfigError: if pandas is not installed.
+        """
+        from airflow_mlpipe.sdk.table_files import register_frame
+        from airflow_mlpipe.sdk.tables import needs_pandas
+
+        needs_pandas()
+        import pandas
+
+        if not isinstance(dataframe, pandas.DataFrame):
+            raise ParameterError(
+                f"register_pandas_dataframe: {type(dataframe).__name__} is not allowed; give a pandas DataFrame"
+            )
+        return register_frame(
+            dataframe,
+            target,
+            name,
+            unique=make_target_path_unique,
+            row_group_size=row_group_size,
+            description=description,
+            tags=tags,
+        )
 
 
-def _flag(header: Any) -> bool:
-    if isinstance(header, bool):
-        return header
-    # v1 takes an enum as well: NO_HEADERS, ONLY_FIRST_FILE_HAS_HEADERS, COMBINE_..., ALL_FILES_HAVE_SAME_HEADERS.
-    name = getattr(header, "name", header)
-    if name in ("NO_HEADERS", "ALL_FILES_HAVE_SAME_HEADERS", "COMBINE_ALL_FILES_HEADERS"):
-        return bool(name != "NO_HEADERS")
-    raise ParameterError(f"from_delimited_files: header {header!r} is not allowed; allowed are True and False")
+def _table(path: Any, factory: str, options: dict[str, JsonValue]) -> TabularDataset:
+    from airflow_mlpipe.sdk.tabular_dataset import TabularDataset
 
-
-_V1_ENCODINGS = {"utf8": "utf-8", "utf8bom": "utf-8-sig", "iso88591": "iso-8859-1", "windows1252": "cp1252"}
-
-
-def _encoding(given: str) -> str:
-    import codecs
-
-    name = _V1_ENCODINGS.get(str(given).lower(), str(given))
-    try:
-        return codecs.lookup(name).name
-    except LookupError:
-        raise ParameterError(
-            f"from_delimited_files: encoding {given!r} is not known; use e.g. utf8, latin1, utf16 or windows1252"
-        ) from None
-
-
-def _partition(given: str | None) -> str | None:
-    if given is not None:
-        from airflow_mlpipe.sdk.partition import PartitionFormat
-
-        PartitionFormat(given)
-    return given
+    workspace, sources = sources_of(path, factory)
+    return TabularDataset(workspace, DatasetSpec(kind="tabular", sources=sources, options=options))

@@ -27,7 +27,7 @@ def lay_out(step: StepRun) -> StepJob:
         MissingDataError: if an input, or the code, is not there any more.
     """
     workspace, run = step.experiment.workspace, step.parent
-    spec = run.spec.step_by_id[step.step_id]
+    spec = run.spec.with_data(run.parameters).step_by_id[step.step_id]
     # An id of its own: staging under the step's would sweep away its committed outputs.
     copy_id = f"shell-{uuid.uuid4()}"
     identity = RunIdentity(
@@ -72,14 +72,15 @@ def laid_out(step: StepRun) -> Iterator[StepJob]:
 
 
 def _input(step: StepRun, port: InputSpec, facts: WorkspaceFacts) -> StagedInput:
-    if not isinstance(port.source, StepOutputRef):
-        return StagedInput(facts.content(port.source))
-    producer = step.parent.step(port.source.step)
+    source = port.bound
+    if not isinstance(source, StepOutputRef):
+        return StagedInput(facts.content(source))
+    producer = step.parent.step(source.step)
     outputs = producer.get_outputs()
-    if port.source.output not in outputs:
+    if source.output not in outputs:
         raise MissingDataError(
             f"step '{step.name}' has no input '{port.name}' in run {step.pipeline_run_id}: step '{producer.name}' is "
             f"{producer.status}"
         )
-    record = outputs[port.source.output].get_port_data_reference().record
+    record = outputs[source.output].get_port_data_reference().record
     return StagedInput(record.digest, record)

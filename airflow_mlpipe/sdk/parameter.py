@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import date
-from typing import Literal
+from typing import Any, Literal
 
 from airflow_mlpipe.errors import ParameterError
-from airflow_mlpipe.model.parameter import ParameterSpec, ParameterValue
+from airflow_mlpipe.model.data import ParameterRef
+from airflow_mlpipe.model.data_value import path_text, text_of
+from airflow_mlpipe.model.parameter import ParameterSpec
 
 _NAME = re.compile(r"\w[\w .-]{0,199}")
 
@@ -23,7 +26,10 @@ class PipelineParameter:
 
         Args:
             name: unique in the pipeline: letters, digits, ``_``, ``-``, ``.`` and spaces.
-            default_value: a str, int, float or bool; used by runs that give no value.
+            default_value: a str, int, float or bool; used by runs that give no value. Also data: a DataPath, which
+                steps get by the pair ``(parameter, DataPathComputeBinding())``, or a dataset, which they get by
+                ``DatasetConsumptionConfig('name', parameter)``. A run then gives another DataPath or dataset, or its
+                name: ``workspaceblobstore:/folder``, ``images``, ``images:3``.
 
         Raises:
             ParameterError: if the name is not allowed or the default has another type.
@@ -32,7 +38,12 @@ class PipelineParameter:
             raise ParameterError(
                 f"pipeline parameter name {name!r} is not allowed; use letters, digits, '_', '-', '.' and spaces"
             )
-        self._spec = ParameterSpec.of(name, default_value)
+        kind, value = data_value(default_value)
+        self._given = default_value
+        if kind is None:
+            self._spec = ParameterSpec.of(name, default_value)
+        else:
+            self._spec = ParameterSpec(name=name, type=kind, default=value)
 
     @property
     def name(self) -> str:
@@ -40,9 +51,14 @@ class PipelineParameter:
         return self._spec.name
 
     @property
-    def default_value(self) -> ParameterValue:
-        """Used by runs that give no value."""
-        return self._spec.default
+    def default_value(self) -> Any:
+        """Used by runs that give no value; data as it was given."""
+        return self._given if self._spec.is_data else self._spec.default
+
+    @property
+    def ref(self) -> ParameterRef:
+        """Stands for its data among a step's inputs."""
+        return ParameterRef(parameter=self.name)
 
     @property
     def spec(self) -> ParameterSpec:
@@ -51,6 +67,23 @@ class PipelineParameter:
 
     def __repr__(self) -> str:
         return f"PipelineParameter(name={self.name!r}, default_value={self.default_value!r})"
+
+
+def data_value(value: object) -> tuple[Literal["data_path", "dataset"] | None, Any]:
+    """Return which kind of data a value is, and how it travels; None and the value itself for all others."""
+    from airflow_mlpipe.sdk.abstract_dataset import AbstractDataset
+    from airflow_mlpipe.sdk.data_path import DataPath
+
+    if isinstance(value, DataPath):
+        return "data_path", path_text(value.place)
+    if isinstance(value, AbstractDataset):
+        return "dataset", text_of(value.spec, value.id, value.label)
+    return None, value
+
+
+def wire_values(values: Mapping[str, object]) -> dict[str, object]:
+    """Return the values that a user gives a run, with data as it travels."""
+    return {name: data_value(value)[1] for name, value in values.items()}
 
 
 class _DataInterval(PipelineParameter):

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.errors import ConfigError, PipelineError
+from airflow_mlpipe.model.data import RegisterSpec
 from airflow_mlpipe.model.environment import EnvironmentSpec
 from airflow_mlpipe.sdk.binding import Produced
 from airflow_mlpipe.sdk.compute import LOCAL, ComputeTarget, unknown_compute
@@ -61,6 +62,20 @@ class Places:
             )
         return store
 
+    def registration(self, data: Produced, step: PipelineStep) -> RegisterSpec | None:
+        """Return as what an output is registered.
+
+        Raises:
+            PipelineError: if the name belongs to datasets of the other kind.
+        """
+        wanted = data.registration
+        if wanted is not None and self._kinds.get(wanted.name, wanted.kind) != wanted.kind:
+            raise PipelineError(
+                f"step '{step.name}': an output is to be registered as '{wanted.name}', a {wanted.kind} dataset, and "
+                f"that is a {self._kinds[wanted.name]} dataset; register it under another name"
+            )
+        return wanted
+
     def compute(self, step: PipelineStep) -> str | None:
         """Return the name of a step's compute target, or None for this machine.
 
@@ -104,6 +119,10 @@ class Places:
     @cached_property
     def _stores(self) -> list[DatastoreRow]:
         return self._workspace.catalog.list_datastores()
+
+    @cached_property
+    def _kinds(self) -> dict[str, str]:
+        return {row.name: row.spec["kind"] for row in self._workspace.catalog.list_datasets()}
 
     @cached_property
     def _datastores(self) -> frozenset[str]:

@@ -13,9 +13,8 @@ from airflow_mlpipe.errors import PipelineError
 from airflow_mlpipe.model.data import DatastorePath
 from airflow_mlpipe.model.parameter import is_unicode
 from airflow_mlpipe.model.step import Argument
-from airflow_mlpipe.sdk.binding import Binding, Consumed, Produced
-from airflow_mlpipe.sdk.data import PipelineOutputFileDataset
-from airflow_mlpipe.sdk.dataset import AbstractDataset
+from airflow_mlpipe.sdk.abstract_dataset import AbstractDataset
+from airflow_mlpipe.sdk.binding import Binding, Consumed, OutputView, Produced
 from airflow_mlpipe.sdk.parameter import PipelineParameter
 from airflow_mlpipe.sdk.reference import DataReference
 from airflow_mlpipe.sdk.steps import PipelineStep
@@ -56,7 +55,7 @@ def ports_of(step: PipelineStep, producers: Mapping[Produced, PipelineStep]) -> 
     for position, item in enumerate((*step.inputs, *_references(step))):
         inputs.add(_input(step, item, position))
     for position, value in enumerate(step.arguments):
-        data = value.data if isinstance(value, PipelineOutputFileDataset) and not value.consumed else value
+        data = value.data if isinstance(value, OutputView) and not value.consumed else value
         if isinstance(data, Produced) and data in ports.outputs:
             words.append(Argument(kind="output", value=ports.outputs[data]))
         elif isinstance(value, Consumed):
@@ -66,6 +65,7 @@ def ports_of(step: PipelineStep, producers: Mapping[Produced, PipelineStep]) -> 
         else:
             words.append(_word(step, position, value, ports))
     ports.inputs, names = inputs.named()
+    ports.parameters += [binding.parameter for binding in ports.inputs.values() if binding.parameter is not None]
     ports.arguments = tuple(Argument(kind="input", value=names[w]) if isinstance(w, int) else w for w in words)
     ports.params = {name: _parameter(step, name, value, ports) for name, value in step.params.items()}
     return ports
@@ -73,7 +73,7 @@ def ports_of(step: PipelineStep, producers: Mapping[Produced, PipelineStep]) -> 
 
 def _outputs(step: PipelineStep, producers: Mapping[Produced, PipelineStep]) -> dict[Produced, str]:
     for position, output in enumerate(step.outputs):
-        if not isinstance(output, (Produced, PipelineOutputFileDataset, DataReference)):
+        if not isinstance(output, (Produced, OutputView, DataReference)):
             raise PipelineError(
                 f"step '{step.name}': outputs[{position}] is a {type(output).__name__}; "
                 "allowed are PipelineData, OutputFileDatasetConfig and DataReference"
@@ -117,8 +117,7 @@ def _dataset_advice(dataset: AbstractDataset) -> str:
 
 def _word(step: PipelineStep, position: int, value: Any, ports: Ports) -> Argument:
     if isinstance(value, PipelineParameter):
-        ports.parameters.append(value)
-        return Argument(kind="parameter", value=value.name)
+        return _of_parameter(step, f"argument {position}", value, ports)
     if isinstance(value, str):
         text = value
     elif isinstance(value, Number):
@@ -141,14 +140,27 @@ def _word(step: PipelineStep, position: int, value: Any, ports: Ports) -> Argume
 
 def _parameter(step: PipelineStep, name: str, value: Any, ports: Ports) -> Argument:
     if isinstance(value, PipelineParameter):
-        ports.parameters.append(value)
-        return Argument(kind="parameter", value=value.name)
+        return _of_parameter(step, f"params[{name!r}]", value, ports)
     if not isinstance(value, (str, Number)):
         raise PipelineError(
             f"step '{step.name}': params[{name!r}] is a {type(value).__name__}; allowed are str, int, float, bool and "
             "PipelineParameter"
         )
     return Argument(value=str(value))
+
+
+def _of_parameter(step: PipelineStep, where: str, value: PipelineParameter, ports: Ports) -> Argument:
+    if value.spec.is_data:
+        how = (
+            f"({value.name}, DataPathComputeBinding(mode='mount')), the same pair in arguments and inputs"
+            if value.spec.type == "data_path"
+            else f"DatasetConsumptionConfig('{value.name}', {value.name})"
+        )
+        raise PipelineError(
+            f"step '{step.name}': {where} is the parameter '{value.name}', which names data; write {how}"
+        )
+    ports.parameters.append(value)
+    return Argument(kind="parameter", value=value.name)
 
 
 class _Inputs:
@@ -217,7 +229,8 @@ def _agree(one: Binding, other: Binding) -> bool:
 
 def _key(binding: Binding) -> Hashable:
     source = binding.source
-    return source if isinstance(source, (Produced, DatastorePath)) else source.model_dump_json()
+    key = source if isinstance(source, (Produced, DatastorePath)) else source.model_dump_json()
+    return key if binding.view is None else (key, binding.view.model_dump_json())
 
 
 def _free(wanted: str, taken: set[str] | set[str | None]) -> str:

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.catalog.rows import FINAL_STEP_STATUSES, StepRow
 from airflow_mlpipe.errors import NotFoundError, NotSupportedError
-from airflow_mlpipe.model.data import OutputSpec
+from airflow_mlpipe.model.data import DatasetSpec, DatasetView, DatastorePath, OutputSpec, StepOutputRef
 from airflow_mlpipe.model.result import OutputRecord, StepResult, Written
 from airflow_mlpipe.model.step import StepSpec
+from airflow_mlpipe.sdk.dataset import dataset_of
 from airflow_mlpipe.sdk.live import live_written, work_folder
 from airflow_mlpipe.sdk.metrics import merge
 from airflow_mlpipe.sdk.output_data import PortDataReference, StepRunOutput
 from airflow_mlpipe.sdk.run import Run, utc_text
 
 if TYPE_CHECKING:
+    from airflow_mlpipe.sdk.abstract_dataset import AbstractDataset
     from airflow_mlpipe.sdk.experiment import Experiment
     from airflow_mlpipe.sdk.pipeline_run import PipelineRun
 
@@ -180,6 +182,26 @@ class StepRun(Run):
             details["error"] = {"error": {"code": "UserError", "message": row.error}}
         return details
 
+    @property
+    def input_datasets(self) -> dict[str, AbstractDataset]:
+        """The datasets it reads, by the name of the input: what its run was given, as it is now."""
+        found = {}
+        for port in self._spec().inputs:
+            source = port.bound
+            if isinstance(source, DatasetSpec):
+                found[port.name] = dataset_of(self._workspace, source, dataset_id=port.dataset_id)
+            elif port.as_dataset and isinstance(source, StepOutputRef):
+                record = self.parent.step(source.step)._outputs().get(source.output)
+                if record is not None:
+                    found[port.name] = self._dataset(record, port.view)
+        return found
+
+    @property
+    def output_datasets(self) -> dict[str, AbstractDataset]:
+        """Its outputs as datasets, by name; empty before the step has ended well."""
+        views = {port.name: port.register_as.view for port in self._spec().outputs if port.register_as is not None}
+        return {name: self._dataset(record, views.get(name)) for name, record in self._outputs().items()}
+
     def get_outputs(self) -> dict[str, StepRunOutput]:
         """Return the outputs by name; empty before the step has ended well."""
         return {name: StepRunOutput(self._reference(record)) for name, record in self._outputs().items()}
@@ -271,7 +293,13 @@ class StepRun(Run):
         return self._row
 
     def _spec(self) -> StepSpec:
-        return self.parent.spec.step_by_id[self._row.step_id]
+        run = self.parent
+        return run.spec.with_data(run.parameters).step_by_id[self._row.step_id]
+
+    def _dataset(self, record: OutputRecord, view: DatasetView | None) -> AbstractDataset:
+        place = DatastorePath(datastore=record.datastore, path=record.path)
+        spec = (view or DatasetView(kind="file")).of(place, is_file=record.is_file)
+        return dataset_of(self._workspace, spec)
 
     def _committed(self) -> StepResult | None:
         row = self._refresh()

@@ -8,9 +8,9 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from airflow_mlpipe.errors import ParameterError, PipelineError
-from airflow_mlpipe.sdk.binding import Consumed, Produced
+from airflow_mlpipe.sdk.binding import Consumed, OutputView, Produced
 from airflow_mlpipe.sdk.compute import ComputeTarget
-from airflow_mlpipe.sdk.data import PipelineOutputFileDataset
+from airflow_mlpipe.sdk.data_path import joined_pair
 from airflow_mlpipe.sdk.run_configuration import RunConfiguration
 
 _SHELL_OPERATORS = frozenset({"&&", "||", "|", ";", ">", ">>", "<", "2>", "2>>", "2>&1", "&"})
@@ -71,9 +71,10 @@ class PipelineStep:
         if not isinstance(name, str) or not name.strip():
             raise PipelineError(f"step name {name!r} is not allowed; give a text")
         self.name = name
-        self.inputs = _listed(name, "inputs", inputs) + _listed(name, "resource_inputs", resource_inputs)
+        read = _listed(name, "inputs", inputs) + _listed(name, "resource_inputs", resource_inputs)
+        self.inputs = list(map(joined_pair, read))
         self.outputs = _listed(name, "outputs", outputs)
-        self.arguments = _listed(name, "arguments", arguments)
+        self.arguments = list(map(joined_pair, _listed(name, "arguments", arguments)))
         self.params = dict(params or {})
         self.compute_target = compute_target
         self.runconfig = runconfig
@@ -110,7 +111,7 @@ class PipelineStep:
     def declared_outputs(self) -> Iterator[Produced]:
         """Yield the data among its outputs that other steps can read."""
         for output in self.outputs:
-            data = output.data if isinstance(output, PipelineOutputFileDataset) else output
+            data = output.data if isinstance(output, OutputView) else output
             if isinstance(data, Produced):
                 yield data
 
@@ -346,7 +347,7 @@ def _sources(items: Iterable[Any]) -> Iterator[Produced]:
 
 def _bare(argument: Any) -> Produced | None:
     """Return the data of an argument that does not say whether it is read or written, else None."""
-    if isinstance(argument, PipelineOutputFileDataset) and not argument.consumed:
+    if isinstance(argument, OutputView) and not argument.consumed:
         return argument.data
     return argument if isinstance(argument, Produced) else None
 

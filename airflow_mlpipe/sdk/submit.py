@@ -20,6 +20,7 @@ from airflow_mlpipe.reuse.facts import WorkspaceFacts
 from airflow_mlpipe.reuse.plan import Planner, RunPlan, StepDecision
 from airflow_mlpipe.sdk.git import git_properties
 from airflow_mlpipe.sdk.metrics import merge
+from airflow_mlpipe.sdk.parameter import wire_values
 from airflow_mlpipe.sdk.pipeline_run import PipelineRun
 from airflow_mlpipe.sdk.run_plan import PlannedRun
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airflow_mlpipe.model.digest import Digest, JsonValue
+    from airflow_mlpipe.model.parameter import ParameterValue
     from airflow_mlpipe.model.result import StepResult, TreeManifest
     from airflow_mlpipe.model.spec import PipelineSpec
     from airflow_mlpipe.model.step import StepSpec
@@ -79,7 +81,7 @@ def submit(experiment: Experiment, pipeline: Pipeline, options: SubmitOptions) -
     git = _GitReader(Path(source).parent if source else Path.cwd())
     compiled = compile_pipeline(pipeline)
     spec = compiled.spec
-    parameters = spec.bind(options.parameters)
+    parameters = _bound(workspace, spec, options)
     replans = 0
     while True:
         plan = _planner(workspace, compiled, parameters, options).plan()
@@ -167,9 +169,18 @@ def plan_only(experiment: Experiment, pipeline: Pipeline, options: SubmitOptions
     from airflow_mlpipe.sdk.compile import compile_pipeline
 
     compiled = compile_pipeline(pipeline)
-    parameters = compiled.spec.bind(options.parameters)
+    parameters = _bound(experiment.workspace, compiled.spec, options)
     plan = _planner(experiment.workspace, compiled, parameters, options, dry=True).plan()
     return PlannedRun.of(compiled.spec, dict(parameters), plan)
+
+
+def _bound(workspace: Workspace, spec: PipelineSpec, options: SubmitOptions) -> dict[str, ParameterValue]:
+    """Return the value of every parameter. Raises ParameterError for one that is not right."""
+    bound = spec.bind(wire_values(options.parameters))
+    # Most pipelines have no data parameters, and then the catalog need not be asked.
+    return (
+        workspace.catalog.pin_parameters(spec.parameters, bound) if any(p.is_data for p in spec.parameters) else bound
+    )
 
 
 def current_user() -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.errors import ConfigError, NotFoundError, ParameterError
+from airflow_mlpipe.model.data import is_web
 from airflow_mlpipe.sdk import registry
 from airflow_mlpipe.sdk.names import NamedView
 from airflow_mlpipe.sdk.workspace_config import (
@@ -26,8 +27,8 @@ from airflow_mlpipe.sdk.workspace_folder import catalog_url, make_workspace, ope
 
 if TYPE_CHECKING:
     from airflow_mlpipe.catalog.catalog import Catalog
+    from airflow_mlpipe.sdk.abstract_dataset import AbstractDataset
     from airflow_mlpipe.sdk.compute import ComputeTarget
-    from airflow_mlpipe.sdk.dataset import AbstractDataset
     from airflow_mlpipe.sdk.datastore import Datastore
     from airflow_mlpipe.sdk.engine import Engine, ServerControl
     from airflow_mlpipe.sdk.environment import Environment
@@ -263,12 +264,18 @@ class Workspace:
     def store(self, name: str) -> LocalStore:
         """Return the bytes behind a datastore.
 
+        Args:
+            name: of a registered datastore, or the address of a web server, such as ``https://host``.
+
         Raises:
             NotFoundError: if there is no datastore of that name.
         """
         if name not in self._stores:
             from airflow_mlpipe.storage.datastore import open_store
 
+            if is_web(name):
+                self._stores[name] = open_store(name, name, {})
+                return self._stores[name]
             row = self.catalog.get_datastore(name)
             self._stores[name] = open_store(row.name, store_url(row.url, self.dir, self._config), row.options)
         return self._stores[name]

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from airflow_mlpipe.errors import MissingDataError
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath
-from airflow_mlpipe.model.digest import Digest
-from airflow_mlpipe.model.result import TreeManifest
-from airflow_mlpipe.storage.datastore import OWN_FOLDERS, LocalStore
-from airflow_mlpipe.storage.manifests import SourceManifest, dataset_identity, manifest_path, write_source_manifest
-from airflow_mlpipe.storage.records import Walk
+from airflow_mlpipe.model.digest import Digest, JsonValue
+from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.manifests import (
+    SourceManifest,
+    dataset_identity,
+    identity_of,
+    manifest_path,
+    write_source_manifest,
+)
+from airflow_mlpipe.storage.query import query_tree
+from airflow_mlpipe.storage.selection import Source, Stores, chosen, walk_sources
 from airflow_mlpipe.storage.stat_index import StatIndex
-from airflow_mlpipe.storage.tree import manifest_of, summarise, variant_of
-from airflow_mlpipe.storage.walk import walk
-from airflow_mlpipe.storage.wildcard import is_pattern, split_pattern
-
-Stores = Callable[[str], LocalStore]
-"""Opens a datastore by name."""
+from airflow_mlpipe.storage.tree import manifest_of, summarise
 
 
 def source_digest(source: DatasetSpec | DatastorePath, store: Stores, index: StatIndex | None = None) -> Digest:
@@ -32,8 +33,12 @@ def source_digest(source: DatasetSpec | DatastorePath, store: Stores, index: Sta
         MissingDataError: if a source matches nothing.
         StorageError: if one cannot be read or holds a link out of its store.
     """
-    paths, options = _parts(source)
-    return dataset_identity(_digests(paths, store, index), options)
+    spec = _whole(source)
+    if spec.query is not None:
+        trees = [query_tree(spec, store).digest]
+    else:
+        trees = [summarise(each.found, each.variant, index).digest for each in _walked(spec, store)]
+    return dataset_identity(trees, _options(spec), _operations(spec))
 
 
 def dataset_digest(sources: Sequence[DatastorePath], store: Stores, index: StatIndex | None = None) -> Digest:
@@ -42,16 +47,40 @@ def dataset_digest(sources: Sequence[DatastorePath], store: Stores, index: StatI
     Links are followed inside the store. The package's own folders do not count as content of a store's root.
     Arguments and errors are those of :func:`source_digest`.
     """
-    return dataset_identity(_digests(sources, store, index))
+    walked = walk_sources(sources, store)
+    return dataset_identity([summarise(each.found, each.variant, index).digest for each in walked])
+
+
+def registered_digest(spec: DatasetSpec, store: Stores, index: StatIndex | None = None) -> Digest:
+    """Return what a registered version pins: the content of its sources, whatever is done to it when it is read.
+
+    Arguments and errors are those of :func:`source_digest`.
+    """
+    if spec.query is not None:
+        return dataset_identity([query_tree(spec, store).digest])
+    return dataset_digest(spec.sources, store, index)
+
+
+def pinned_content(spec: DatasetSpec, pinned: Digest) -> Digest | None:
+    """Return what :func:`source_digest` says of a dataset while its files are those that a version pins.
+
+    None where that takes a look at the files: operations of a FileDataset choose among them.
+    """
+    if spec.kind == "file" and spec.operations:
+        return None
+    return identity_of(pinned, _options(spec), _operations(spec))
 
 
 def source_manifest(
     source: DatasetSpec | DatastorePath, store: Stores, index: StatIndex | None = None
 ) -> SourceManifest:
     """Return the files of an input; only what changed is read. Arguments and errors: see :func:`source_digest`."""
-    paths, options = _parts(source)
-    trees = tuple((_base(path), _manifest(path, store(path.datastore), index)) for path in paths)
-    return SourceManifest(trees, options)
+    spec = _whole(source)
+    if spec.query is not None:
+        trees = [("", query_tree(spec, store))]
+    else:
+        trees = [(each.base, manifest_of(each.found, each.variant, index)) for each in _walked(spec, store)]
+    return SourceManifest(tuple(trees), _options(spec), _operations(spec))
 
 
 def keep_source(
@@ -76,7 +105,8 @@ def keep_source(
     Raises:
         StorageError: if something cannot be read or written.
     """
-    if manifests.renew(manifest_path(digest)):
+    # The rows of a query have no names, and asking it again only for that would be dear.
+    if _whole(source).query is not None or manifests.renew(manifest_path(digest)):
         return
     try:
         manifest = source_manifest(source, store, index)
@@ -86,39 +116,19 @@ def keep_source(
     write_source_manifest(manifest, manifests)
 
 
-def walk_source(source: DatastorePath, store: LocalStore) -> tuple[Walk, str]:
-    """Walk a file, folder or pattern as data, and name the way it is read (see ``tree.variant_of``).
-
-    Raises:
-        MissingDataError: if it matches nothing.
-        StorageError: if something cannot be read or leads out of the store.
-    """
-    path = store.path_of(source.path)
-    if is_pattern(source.path) and not path.exists():
-        prefix, found = store.walk_pattern(source.path)
-        if not found.records:
-            raise MissingDataError(f"nothing matches '{source.path}' in datastore '{store.name}' ('{store.root}')")
-        return found, f"{variant_of(None, () if prefix else OWN_FOLDERS, store.root)}{source.path}"
-    exclude = () if source.path else OWN_FOLDERS
-    if not path.exists():
-        raise MissingDataError(f"there is no '{source.path}' in datastore '{store.name}' ('{store.root}')")
-    return walk(path, exclude_top=exclude, follow_within=store.root), variant_of(None, exclude, store.root)
+def _whole(source: DatasetSpec | DatastorePath) -> DatasetSpec:
+    return source if isinstance(source, DatasetSpec) else DatasetSpec(kind="file", sources=(source,))
 
 
-def _parts(source: DatasetSpec | DatastorePath) -> tuple[Sequence[DatastorePath], dict[str, object] | None]:
-    if isinstance(source, DatastorePath):
-        return [source], None
-    return source.sources, source.options if source.kind == "tabular" else None
+def _walked(source: DatasetSpec | DatastorePath, store: Stores) -> list[Source]:
+    """Walk what an input reads: of a FileDataset with operations only the files that these choose."""
+    spec = _whole(source)
+    return chosen(spec, walk_sources(spec.sources, store))
 
 
-def _digests(sources: Sequence[DatastorePath], store: Stores, index: StatIndex | None) -> list[Digest]:
-    return [summarise(*walk_source(source, store(source.datastore)), index).digest for source in sources]
+def _options(spec: DatasetSpec) -> dict[str, JsonValue] | None:
+    return spec.options if spec.kind == "tabular" or spec.options else None
 
 
-def _manifest(source: DatastorePath, store: LocalStore, index: StatIndex | None) -> TreeManifest:
-    return manifest_of(*walk_source(source, store), index)
-
-
-def _base(source: DatastorePath) -> str:
-    """Return what the paths of a source's files are relative to."""
-    return split_pattern(source.path)[0] if is_pattern(source.path) else source.path
+def _operations(spec: DatasetSpec) -> list[JsonValue]:
+    return [operation.model_dump(mode="json") for operation in spec.operations]

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
+_FIRST_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +31,17 @@ class SourceManifest:
     Attributes:
         trees: of each source its path in its datastore, for people, and its manifest.
         options: how a tabular dataset is read; None for files.
+        operations: what is done to a dataset when it is read; files that they leave out are not among `trees`.
     """
 
     trees: tuple[tuple[str, TreeManifest], ...]
     options: Mapping[str, JsonValue] | None = None
+    operations: Sequence[JsonValue] = ()
 
     @property
     def digest(self) -> Digest:
         """Identity of the content, as keys have it. Where it lies does not count."""
-        return dataset_identity([tree.digest for _, tree in self.trees], self.options)
+        return dataset_identity([tree.digest for _, tree in self.trees], self.options, self.operations)
 
     def joined(self) -> TreeManifest:
         """Return all files as one tree; those of several sources by their paths in the datastore."""
@@ -53,15 +56,25 @@ class SourceManifest:
         )
 
 
-def dataset_identity(trees: Sequence[Digest], options: Mapping[str, JsonValue] | None = None) -> Digest:
+def dataset_identity(
+    trees: Sequence[Digest], options: Mapping[str, JsonValue] | None = None, operations: Sequence[JsonValue] = ()
+) -> Digest:
     """Return the identity of a dataset.
 
     Args:
         trees: digest of each of its sources, in their order.
         options: how a tabular dataset is read; None for files.
+        operations: what is done to it when it is read.
     """
-    files = digest_json("dataset", list(trees))
-    return files if options is None else digest_json("table", [files, dict(options)])
+    return identity_of(digest_json("dataset", list(trees)), options, operations)
+
+
+def identity_of(
+    files: Digest, options: Mapping[str, JsonValue] | None = None, operations: Sequence[JsonValue] = ()
+) -> Digest:
+    """Return the identity of a dataset whose files, without a word on how they are read, have the identity `files`."""
+    whole = files if options is None else digest_json("table", [files, dict(options)])
+    return digest_json("operations", [whole, list(operations)]) if operations else whole
 
 
 def manifest_path(digest: Digest) -> str:
@@ -85,7 +98,11 @@ def write_source_manifest(manifest: SourceManifest, store: LocalStore) -> None:
         StorageError: if they cannot be written.
     """
     trees = [[path, _rows(tree)] for path, tree in manifest.trees]
-    _write(manifest.digest, {"trees": trees, "options": manifest.options}, store)
+    document: dict[str, JsonValue] = {"trees": trees, "options": manifest.options}
+    if manifest.operations:
+        # A version of the package that knows no operations must leave the document alone.
+        document |= {"operations": list(manifest.operations), "schema_version": _VERSION}
+    _write(manifest.digest, document, store)
 
 
 def read_manifest(digest: Digest, store: LocalStore, *, remove_damaged: bool = True) -> TreeManifest | None:
@@ -124,7 +141,7 @@ def _described(document: Mapping[str, JsonValue]) -> tuple[Digest, TreeManifest]
         manifest = to_manifest([tuple(row) for row in document["entries"]])
         return manifest.digest, manifest
     trees = tuple((path, to_manifest([tuple(row) for row in rows])) for path, rows in document["trees"])
-    source = SourceManifest(trees, document["options"])
+    source = SourceManifest(trees, document["options"], document.get("operations", ()))
     return source.digest, source.joined()
 
 
@@ -135,4 +152,4 @@ def _rows(manifest: TreeManifest) -> list[list[JsonValue]]:
 def _write(digest: Digest, document: Mapping[str, JsonValue], store: LocalStore) -> None:
     path = manifest_path(digest)
     if not store.renew(path):
-        store.write_bytes(path, canonical_json({"schema_version": _VERSION, **document}))
+        store.write_bytes(path, canonical_json({"schema_version": _FIRST_VERSION, **document}))

@@ -22,12 +22,12 @@ from airflow_mlpipe.model.data import DatastorePath, OutputSpec
 from airflow_mlpipe.model.digest import Digest, short
 from airflow_mlpipe.model.result import OutputRecord
 from airflow_mlpipe.storage.atomic import system_errors
-from airflow_mlpipe.storage.content import walk_source
 from airflow_mlpipe.storage.copying import copy_private
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.garbage import remove_tree
 from airflow_mlpipe.storage.manifests import write_manifest
 from airflow_mlpipe.storage.sealing import seal
+from airflow_mlpipe.storage.selection import walk_source
 from airflow_mlpipe.storage.stat_index import StatIndex
 from airflow_mlpipe.storage.tree import manifest_of, scan_tree, tree_digest, variant_of
 from airflow_mlpipe.storage.walk import walk
@@ -128,7 +128,7 @@ def materialise(source: DatastorePath, store: LocalStore, into: Path, *, expecte
         StorageError: if something cannot be read or written.
     """
     # The bytes of an output are compared, links included; a data source shows what its links mean.
-    found = walk(store.path_of(source.path)) if expected else walk_source(source, store)[0]
+    found = walk(store.path_of(source.path)) if expected else walk_source(source, store).found
     copy = into / Path(found.root).name if found.is_file else into
     copy_private(found, copy)
     if expected is not None and scan_tree(copy).digest != expected:

@@ -11,6 +11,7 @@ from airflow_mlpipe.model.data import DatasetSpec, DatastorePath
 CSV = DatasetSpec(
     kind="tabular", sources=(DatastorePath(datastore="d", path="a\udc80.csv"),), options={"separator": ";"}
 )
+OTHER = DatasetSpec(kind="tabular", sources=CSV.sources, options={"separator": ","})
 FILES = DatasetSpec(kind="file", sources=(DatastorePath(datastore="d", path="images"),))
 
 
@@ -30,7 +31,7 @@ def test_the_first_version_comes_back_as_it_was(catalog: Catalog) -> None:
         (CSV, "b3:1", True, 1),
         (CSV, "b3:2", False, 1),
         (CSV, "b3:2", True, 2),
-        (FILES, "b3:1", True, 2),
+        (OTHER, "b3:1", True, 2),
     ],
 )
 def test_when_a_new_version_is_made(
@@ -46,8 +47,34 @@ def test_when_a_new_version_is_made(
 def test_another_definition_needs_to_be_asked_for(catalog: Catalog) -> None:
     catalog.register_dataset("data", CSV, "b3:1")
     with pytest.raises(UsageError, match=r"'data' is registered with another definition.*create_new_version=True"):
-        catalog.register_dataset("data", FILES, "b3:1")
+        catalog.register_dataset("data", OTHER, "b3:1")
     assert len(catalog.list_datasets("data")) == 1
+
+
+def test_a_name_is_of_one_kind(catalog: Catalog) -> None:
+    catalog.register_dataset("data", CSV, "b3:1")
+    with pytest.raises(UsageError, match=r"'data' is registered as a tabular dataset \(version 1\), this one"):
+        catalog.register_dataset("data", FILES, "b3:1", create_new_version=True)
+    assert len(catalog.list_datasets("data")) == 1
+
+
+def test_texts_of_a_version_can_be_changed(catalog: Catalog) -> None:
+    row = catalog.register_dataset("data", CSV, "b3:1", description="old", tags={"a": "1"})
+    catalog.register_dataset("data", CSV, "b3:2", create_new_version=True)
+    assert catalog.update_dataset(row.id, description="new").tags == {"a": "1"}
+    assert catalog.update_dataset(row.id, tags={"b": "2"}).description == "new"
+    assert (catalog.get_dataset("data", 1).tags, catalog.get_dataset("data", 2).tags) == ({"b": "2"}, {})
+    with pytest.raises(NotFoundError, match="no dataset with id"):
+        catalog.update_dataset("nobody", tags={})
+
+
+def test_all_versions_of_a_name_go_together(catalog: Catalog) -> None:
+    for digest in ("b3:1", "b3:2"):
+        catalog.register_dataset("data", CSV, digest, create_new_version=True)
+    kept = catalog.register_dataset("other", CSV, "b3:1")
+    assert catalog.unregister_dataset("data") == 2
+    assert catalog.list_datasets() == [kept]
+    assert catalog.register_dataset("data", FILES, "b3:1").version == 1
 
 
 def test_registering_again_adds_description_and_tags(catalog: Catalog) -> None:

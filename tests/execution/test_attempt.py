@@ -220,3 +220,18 @@ def test_a_failed_step_registers_nothing(bench, site):
         attempt(bench, site, step)
     assert site.catalog.list_datasets() == []
     assert not (bench.blob.root / "copy").exists()
+
+
+def test_an_input_that_is_not_what_was_registered_is_told_of(bench, site, caplog):
+    from airflow_mlpipe.storage.pinned import pin
+
+    source = DatasetSpec(kind="file", sources=(bench.put("raw/d.csv", "as registered"),))
+    digest = pin(source, site.store, site.default, site.index)
+    row = site.catalog.register_dataset("d", source, digest)
+    inputs = (InputSpec(name="data", source=source, dataset_id=row.id),)
+    step = bench.python(WRITE, arguments=(Argument(kind="output", value="out"),), inputs=inputs, outputs=out())
+    attempt(bench, site, step)
+    assert "has changed" not in caplog.text
+    bench.put("raw/d.csv", "changed")
+    attempt(bench, site, step, run_id="run-2")
+    assert "input 'data' is dataset d v1, which has changed since it was registered: the file changed" in caplog.text

@@ -86,6 +86,15 @@ def test_output_file_dataset_config(workspace):
     assert OutputFileDatasetConfig().as_input().name is None
 
 
+def test_partition_format_of_an_output():
+    output = OutputFileDatasetConfig("x", partition_format="{kind}/{name}.png").register_on_complete("made")
+    options = {"partition_format": "{kind}/{name}.png"}
+    assert (output.registration.options, output.as_input().binding().view.options) == (options, options)
+    assert OutputFileDatasetConfig("x").as_input().binding().view is None
+    with pytest.raises(ParameterError, match="partition_format '{x' is not allowed"):
+        OutputFileDatasetConfig("x", partition_format="{x")
+
+
 @pytest.mark.parametrize("path", [None, "", "/", "dataset/{run-id}/{output-name}"])
 def test_default_destinations(workspace, path):
     store = workspace.get_default_datastore()
@@ -104,9 +113,8 @@ def test_destination_outside_of_the_store(workspace):
         OutputFileDatasetConfig("x", destination=(workspace.get_default_datastore(), "../x"))
 
 
-@pytest.mark.parametrize("options", [{"source": "outputs"}, {"partition_format": "{x}"}])
-def test_unsupported_options(options):
+def test_unsupported_options():
     with pytest.raises(NotSupportedError, match="OutputFileDatasetConfig 'x'"):
-        OutputFileDatasetConfig("x", **options)
+        OutputFileDatasetConfig("x", source="outputs")
     with pytest.raises(NotSupportedError, match="source_globs"):
         OutputFileDatasetConfig("x").as_upload(source_globs="*")

@@ -42,7 +42,7 @@ def test_path_forms(workspace, store):
 
 def test_data_that_comes_later_is_no_error(store):
     dataset = Dataset.File.from_files([(store, "train-images/")])
-    with pytest.raises(MissingDataError, match="'train-images' is no file in datastore 'workspaceblobstore'"):
+    with pytest.raises(MissingDataError, match="there is no 'train-images' in datastore 'workspaceblobstore'"):
         dataset.to_path()
 
 
@@ -126,6 +126,8 @@ def test_register_again(workspace, store):
     store._store.write_bytes("in/a.txt", b"changed")
     assert dataset.register(workspace, "d", create_new_version=True).version == 2
     other = Dataset.File.from_files((store, "one.csv"))
+    with pytest.raises(UsageError, match=r"'d' is registered as a file dataset \(version 2\), this one is a tabular"):
+        Dataset.Tabular.from_delimited_files((store, "one.csv")).register(workspace, "d", create_new_version=True)
     with pytest.raises(UsageError, match="registered with another definition"):
         other.register(workspace, "d")
     assert other.register(workspace, "d", create_new_version=True).version == 3

@@ -41,10 +41,10 @@ def test_a_newer_one_stays(store: LocalStore, tmp_path: Path) -> None:
     (tmp_path / "f").write_text("x")
     manifest = scan_tree(tmp_path / "f")
     path = manifest_path(manifest.digest)
-    store.write_bytes(path, b'{"schema_version":2,"other":[]}')
+    store.write_bytes(path, b'{"schema_version":9,"other":[]}')
     assert read_manifest(manifest.digest, store) is None
     write_manifest(manifest, store)
-    assert store.read_bytes(path) == b'{"schema_version":2,"other":[]}'
+    assert store.read_bytes(path) == b'{"schema_version":9,"other":[]}'
 
 
 class TestSources:

@@ -1,0 +1,94 @@
+"""The files of a dataset at a path of this machine, for as long as they are needed: v1's mount context."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from airflow_mlpipe.errors import ParameterError, StorageError
+
+_READ_ONLY = 0o555
+
+
+class MountContext:
+    """Files at a path, between :meth:`start` and :meth:`stop`, or in a ``with`` block.
+
+    The folders are read-only and hold links to the files themselves: nothing is copied, however large they are.
+    """
+
+    def __init__(self, files: Mapping[str, Path], mount_point: str | os.PathLike[str] | None = None) -> None:
+        """Prepare a mount.
+
+        Args:
+            files: for each path in the mount where the file lies.
+            mount_point: an empty folder, made if need be; by default a new temporary one.
+
+        Raises:
+            ParameterError: if there is something at `mount_point`.
+        """
+        self._files = dict(files)
+        self._given = None if mount_point is None else Path(mount_point).absolute()
+        self._made: Path | None = None
+        if self._given is not None and (self._given.is_file() or (self._given.is_dir() and any(self._given.iterdir()))):
+            raise ParameterError(f"mount_point '{self._given}' is not an empty folder; give one that is, or a new path")
+        # v1's callers ask for it before they start.
+        self._point = self._given or Path(tempfile.gettempdir()) / f"mlpipe-mount-{os.urandom(6).hex()}"
+
+    @property
+    def mount_point(self) -> str:
+        """The path at which the files are once it is started."""
+        return str(self._point)
+
+    def start(self) -> None:
+        """Make the files available.
+
+        Raises:
+            StorageError: if the mount point cannot be written.
+        """
+        if self._made is not None:
+            return
+        try:
+            self._point.mkdir(parents=True, exist_ok=True)
+            self._made = self._point
+            folders = {self._point}
+            for name, place in self._files.items():
+                target = self._point / name
+                if target.parent not in folders:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    folders.update(target.parents)
+                    folders.discard(self._point.parent)
+                    folders.add(target.parent)
+                target.symlink_to(place)
+            for folder in folders:
+                if folder.is_relative_to(self._point):
+                    folder.chmod(_READ_ONLY)
+        except OSError as error:
+            self.stop()
+            raise StorageError(f"mount point '{self._point}' cannot be made: {error.strerror}") from error
+
+    def stop(self) -> None:
+        """Take them away again. The files themselves stay."""
+        if self._made is None:
+            return
+        for folder, names, _ in os.walk(self._made):
+            for each in (folder, *(str(Path(folder) / name) for name in names)):
+                if not Path(each).is_symlink():
+                    Path(each).chmod(0o755)
+        shutil.rmtree(self._made, ignore_errors=True)
+        self._made = None
+
+    def __enter__(self) -> MountContext:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"MountContext(mount_point={self.mount_point!r}, files={len(self._files)})"
