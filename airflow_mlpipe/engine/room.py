@@ -21,7 +21,7 @@ from airflow_mlpipe.model.data import is_web
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.reuse.facts import WorkspaceFacts
-from airflow_mlpipe.storage.datastore import LocalStore, open_store
+from airflow_mlpipe.storage.datastore import LocalStore, check_local, open_store
 from airflow_mlpipe.storage.stat_index import StatIndex
 
 
@@ -118,7 +118,7 @@ class Room:
                 self._stores[name] = open_store(name, name, {})
                 return self._stores[name]
             row = self.catalog.get_datastore(name)
-            self._stores[name] = open_store(row.name, row.url, row.options)
+            self._stores[name] = check_local(open_store(row.name, row.url, row.options, self.folder))
         return self._stores[name]
 
     def spec(self, digest: Digest) -> PipelineSpec:

@@ -123,11 +123,12 @@ def collect_garbage(
         StorageError: if a datastore cannot be listed, or the catalog seems to be lost: nothing is removed then.
     """
     from airflow_mlpipe.reuse.gc import collect_garbage as collect
+    from airflow_mlpipe.storage.schemes import is_folder
 
     for name, value in (("grace", grace), ("unused_for", unused_for)):
         if value is not None and value < timedelta(0):
             raise ParameterError(f"{name} is {value}; it cannot be negative")
-    stores = [workspace.store(row.name) for row in workspace.catalog.list_datastores()]
+    stores = [workspace.store(row.name) for row in workspace.catalog.list_datastores() if is_folder(row.url)]
     return collect(
         workspace.catalog, stores, workspace.default_store, workspace.dir, workspace.id,
         grace=grace, unused_for=unused_for, delete=delete, now=now(),
@@ -185,13 +186,13 @@ class _Places:
         Raises:
             ConfigError: if it is not known.
         """
-        from airflow_mlpipe.storage.datastore import open_store
+        from airflow_mlpipe.storage.datastore import check_local, open_store
 
         if name not in self._opened:
             if name not in self._names():
                 raise ConfigError(f"datastore '{name}' is not known; say where it lies: --datastore {name}=PATH")
             row = self._catalog.get_datastore(name)
-            self._opened[name] = open_store(row.name, row.url, row.options)
+            self._opened[name] = check_local(open_store(row.name, row.url, row.options))
         return self._opened[name]
 
     @property

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.model import Model
     from airflow_mlpipe.sdk.run import Run
     from airflow_mlpipe.storage.datastore import LocalStore
+    from airflow_mlpipe.storage.remote import RemoteStore
     from airflow_mlpipe.storage.stat_index import StatIndex
 
 MAX_NAME = 255
@@ -191,7 +192,7 @@ class Workspace:
 
     def _bind(self, folder: Path, config: WorkspaceConfig) -> None:
         self._config = config
-        self._stores: dict[str, LocalStore] = {}
+        self._stores: dict[str, LocalStore | RemoteStore] = {}
         self.dir: Path = folder
         """The workspace's own folder, ``.mlpipe``."""
 
@@ -262,13 +263,26 @@ class Workspace:
         return load_server(self.dir)
 
     def store(self, name: str) -> LocalStore:
-        """Return the bytes behind a datastore.
+        """Return the bytes behind a datastore of this machine.
 
         Args:
             name: of a registered datastore, or the address of a web server, such as ``https://host``.
 
         Raises:
             NotFoundError: if there is no datastore of that name.
+            NotSupportedError: if it is not on this machine.
+        """
+        from airflow_mlpipe.storage.datastore import check_local
+
+        return check_local(self.any_store(name))
+
+    def any_store(self, name: str) -> LocalStore | RemoteStore:
+        """Return the bytes behind a datastore, wherever they are.
+
+        Raises:
+            NotFoundError: if there is no datastore of that name.
+            NotSupportedError: if it is a database.
+            ConfigError: if what it needs - a library, a connection - is missing.
         """
         if name not in self._stores:
             from airflow_mlpipe.storage.datastore import open_store
@@ -277,7 +291,7 @@ class Workspace:
                 self._stores[name] = open_store(name, name, {})
                 return self._stores[name]
             row = self.catalog.get_datastore(name)
-            self._stores[name] = open_store(row.name, store_url(row.url, self.dir, self._config), row.options)
+            self._stores[name] = open_store(row.name, store_url(row.url, self.dir, self._config), row.options, self.dir)
         return self._stores[name]
 
     @property

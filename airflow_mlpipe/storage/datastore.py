@@ -1,4 +1,4 @@
-"""A datastore on this machine: names relative to a root that nothing leaves."""
+"""A datastore on this machine - names relative to a root that nothing leaves - and the way to one elsewhere."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import posixpath
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_mlpipe.errors import NotSupportedError, ParameterError, StorageError
 from airflow_mlpipe.model.data import normalise_path
@@ -13,8 +14,12 @@ from airflow_mlpipe.model.digest import JsonValue
 from airflow_mlpipe.storage.atomic import replacing, sync_folder, system_errors
 from airflow_mlpipe.storage.copying import copy_durable
 from airflow_mlpipe.storage.records import Walk
+from airflow_mlpipe.storage.schemes import is_remote
 from airflow_mlpipe.storage.walk import walk
 from airflow_mlpipe.storage.wildcard import split_pattern
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.storage.remote import RemoteStore
 
 OWN_FOLDERS = frozenset({"azureml", "dataset", "snapshots", "manifests", "runs", "models"})
 """Folders at the root of a store that this package writes. They never count as content of the root."""
@@ -166,26 +171,51 @@ class LocalStore:
         return prefix, found
 
 
-def open_store(name: str, url: str, options: Mapping[str, JsonValue]) -> LocalStore:
-    """Return the datastore at `url`.
+def open_store(
+    name: str, url: str, options: Mapping[str, JsonValue], workspace: Path | None = None
+) -> LocalStore | RemoteStore:
+    """Return the datastore at `url`. Nothing is asked over a network yet.
 
     Args:
         name: of the datastore in the workspace.
-        url: ``file:///absolute/path`` or a plain path.
-        options: settings of the scheme; local folders have none, and what an Azure definition brought is ignored.
+        url: ``file:///absolute/path`` or a plain path, ``s3://``, ``az://``, ``abfs[s]://``, ``gs://`` or ``http[s]://``.
+        options: settings of the scheme, without secrets; local folders have none, and what an Azure definition brought
+            is ignored.
+        workspace: folder of the workspace, which may keep secrets of the datastore.
 
     Raises:
         NotSupportedError: for another scheme.
+        ConfigError: if an option is not allowed, a connection is missing, or the scheme's library is not installed.
+        PermissionDeniedError: if the kept secrets may not be used.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
         return LocalStore(name, Path(url).expanduser())
     if scheme != "file":
-        raise NotSupportedError(
-            f"datastore '{name}': scheme '{scheme}' is not supported; use a folder: a path or file:///path"
-        )
+        return _open_remote(name, url, options, workspace)
     if not rest.startswith("/"):
         raise NotSupportedError(f"datastore '{name}': '{url}' names another machine; use file:///absolute/path")
     from urllib.parse import unquote
 
     return LocalStore(name, Path(unquote(rest, errors="surrogateescape")))
+
+
+def check_local(store: LocalStore | RemoteStore) -> LocalStore:
+    """Return `store`, if it is a folder of this machine.
+
+    Raises:
+        NotSupportedError: if it is elsewhere.
+    """
+    if isinstance(store, LocalStore):
+        return store
+    raise NotSupportedError(
+        f"datastore '{store.name}' ({store.url}) is not on this machine; use a folder here: a path or file:///path"
+    )
+
+
+def _open_remote(name: str, url: str, options: Mapping[str, JsonValue], workspace: Path | None) -> RemoteStore:
+    from airflow_mlpipe.storage.credentials import resolve
+    from airflow_mlpipe.storage.remote import RemoteStore
+
+    known = resolve(name, url, options, workspace) if is_remote(url) else dict(options)
+    return RemoteStore(name, url, known, own=OWN_FOLDERS)
