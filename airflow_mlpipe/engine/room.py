@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.catalog.connection import RECONNECT_S
-from airflow_mlpipe.catalog.rows import RunRow
+from airflow_mlpipe.catalog.rows import DatastoreRow, RunRow
 from airflow_mlpipe.engine.flight import LEASE_TTL_S, LeaseKeeper
 from airflow_mlpipe.engine.names import CONF_KEY, WORKSPACE_VARIABLE
 from airflow_mlpipe.engine.runs import EngineRun
@@ -22,6 +22,7 @@ from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.reuse.facts import WorkspaceFacts
 from airflow_mlpipe.storage.datastore import LocalStore, check_local, open_store
+from airflow_mlpipe.storage.selection import Store
 from airflow_mlpipe.storage.stat_index import StatIndex
 
 
@@ -38,7 +39,7 @@ class Room:
         """
         self.folder = Path(folder)
         self._patience_s = patience_s
-        self._stores: dict[str, LocalStore] = {}
+        self._stores: dict[str, Store] = {}
         self._specs: dict[Digest, PipelineSpec] = {}
         self._runs: dict[str, EngineRun] = {}
 
@@ -86,7 +87,7 @@ class Room:
     @cached_property
     def default_store(self) -> LocalStore:
         """The default datastore, which keeps snapshots, manifests and outputs."""
-        return self.store(self.catalog.get_datastore().name)
+        return check_local(self.store(self.catalog.get_datastore().name))
 
     @cached_property
     def facts(self) -> WorkspaceFacts:
@@ -107,18 +108,17 @@ class Room:
             workspace_id=self.config.get("id", ""),
         )
 
-    def store(self, name: str) -> LocalStore:
+    def store(self, name: str) -> Store:
         """Return the datastore of that name.
 
         Raises:
-            ConfigError: if the workspace has none of that name.
+            NotFoundError: if the workspace has none of that name.
+            ConfigError: if what it needs - a library, a connection - is missing.
         """
         if name not in self._stores:
-            if is_web(name):
-                self._stores[name] = open_store(name, name, {})
-                return self._stores[name]
-            row = self.catalog.get_datastore(name)
-            self._stores[name] = check_local(open_store(row.name, row.url, row.options, self.folder))
+            limit = self.config.get("settings", {}).get("cache_limit_bytes")
+            row = DatastoreRow(name=name, url=name) if is_web(name) else self.catalog.get_datastore(name)
+            self._stores[name] = open_store(row.name, row.url, row.options, self.folder, limit)
         return self._stores[name]
 
     def spec(self, digest: Digest) -> PipelineSpec:

@@ -146,7 +146,9 @@ def run_attempt(
     try:
         exit = launch(job, stop=stop, on_line=on_line, now=now)
         kept = keep(job, site.default)
-        collected = collect(job, exit, kept, store=site.store, content=site.content, index=site.index)
+        collected = collect(
+            job, exit, kept, store=site.store, content=site.content, index=site.index, manifests=site.default
+        )
         publish(step, collected.outputs, site.store, site.index)
         register(step, collected.outputs, site.catalog, site.content)
     except BaseException as error:

@@ -14,7 +14,7 @@ from airflow_mlpipe.storage.archive import check_snapshot
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.ledger import NEWER, read_model, read_result
 from airflow_mlpipe.storage.manifests import read_manifest
-from airflow_mlpipe.storage.outputs import check_output, verify_output
+from airflow_mlpipe.storage.outputs import check_output, read_output
 from airflow_mlpipe.storage.tree import tree_digest
 
 MEND = "'mlpipe catalog rebuild' writes it"
@@ -141,7 +141,7 @@ class _Verification:
                 yield f"the manifest of output '{output.name}' is missing from {store.name}; {MEND}", False
 
     def _of_output(self, output: OutputRecord, store: LocalStore) -> str | None:
-        return check_output(output, store) or (verify_output(output, store, index=None) if self._read_data else None)
+        return check_output(output, store) or (read_output(output, store) if self._read_data else None)
 
     def _opened(self, name: str) -> LocalStore | None:
         """Return a datastore, or None if it is not there: one problem, not one for each of its results."""

@@ -98,7 +98,7 @@ def verify_workspace(workspace: Workspace, *, read_data: bool = False, dry_run: 
     """
     from airflow_mlpipe.reuse.verify import verify
 
-    return verify(workspace.catalog, workspace.store, workspace.default_store, read_data=read_data, mark=not dry_run)
+    return verify(workspace.catalog, workspace.any_store, workspace.default_store, read_data=read_data, mark=not dry_run)
 
 
 def collect_garbage(

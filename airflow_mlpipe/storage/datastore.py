@@ -44,6 +44,11 @@ class LocalStore:
         """Return the constructor's call."""
         return f"LocalStore({self.name!r}, {str(self.root)!r})"
 
+    @property
+    def url(self) -> str:
+        """The root as a URL."""
+        return self.root.as_uri()
+
     def path_of(self, relative: str) -> Path:
         """Return the place of `relative`, whether or not something is there.
 
@@ -172,7 +177,11 @@ class LocalStore:
 
 
 def open_store(
-    name: str, url: str, options: Mapping[str, JsonValue], workspace: Path | None = None
+    name: str,
+    url: str,
+    options: Mapping[str, JsonValue],
+    workspace: Path | None = None,
+    cache_limit_bytes: int | None = None,
 ) -> LocalStore | RemoteStore:
     """Return the datastore at `url`. Nothing is asked over a network yet.
 
@@ -181,7 +190,8 @@ def open_store(
         url: ``file:///absolute/path`` or a plain path, ``s3://``, ``az://``, ``abfs[s]://``, ``gs://`` or ``http[s]://``.
         options: settings of the scheme, without secrets; local folders have none, and what an Azure definition brought
             is ignored.
-        workspace: folder of the workspace, which may keep secrets of the datastore.
+        workspace: folder of the workspace, which may keep secrets of the datastore, and keeps what is read of it.
+        cache_limit_bytes: how much it keeps, of all datastores; None for the usual limit.
 
     Raises:
         NotSupportedError: for another scheme.
@@ -192,7 +202,7 @@ def open_store(
     if not separator:
         return LocalStore(name, Path(url).expanduser())
     if scheme != "file":
-        return _open_remote(name, url, options, workspace)
+        return _open_remote(name, url, options, workspace, cache_limit_bytes)
     if not rest.startswith("/"):
         raise NotSupportedError(f"datastore '{name}': '{url}' names another machine; use file:///absolute/path")
     from urllib.parse import unquote
@@ -213,9 +223,16 @@ def check_local(store: LocalStore | RemoteStore) -> LocalStore:
     )
 
 
-def _open_remote(name: str, url: str, options: Mapping[str, JsonValue], workspace: Path | None) -> RemoteStore:
+def _open_remote(
+    name: str, url: str, options: Mapping[str, JsonValue], workspace: Path | None, cache_limit_bytes: int | None
+) -> RemoteStore:
     from airflow_mlpipe.storage.credentials import resolve
+    from airflow_mlpipe.storage.local_cache import CACHE_LIMIT_BYTES
     from airflow_mlpipe.storage.remote import RemoteStore
 
     known = resolve(name, url, options, workspace) if is_remote(url) else dict(options)
-    return RemoteStore(name, url, known, own=OWN_FOLDERS)
+    store = RemoteStore(name, url, known, own=OWN_FOLDERS)
+    if workspace is not None:
+        limit = CACHE_LIMIT_BYTES if cache_limit_bytes is None else cache_limit_bytes
+        store.cache = (workspace / "cache", limit)
+    return store

@@ -63,6 +63,8 @@ class RemoteStore:
         self._pid = 0
         # Made now: what is wrong with the options is said when the store is opened.
         self._fresh = driver_of(name, self.url, given, self._answer_s)
+        self.cache: tuple[Path, int] | None = None
+        """Folder and limit in bytes of the cache for what is read of it; None keeps nothing."""
 
     def __repr__(self) -> str:
         """Return name and URL; options may be secret."""
