@@ -123,7 +123,7 @@ def collect_garbage(
         StorageError: if a datastore cannot be listed, or the catalog seems to be lost: nothing is removed then.
     """
     from airflow_mlpipe.reuse.gc import collect_garbage as collect
-    from airflow_mlpipe.storage.schemes import is_folder
+    from airflow_mlpipe.storage.urls import is_folder
 
     for name, value in (("grace", grace), ("unused_for", unused_for)):
         if value is not None and value < timedelta(0):

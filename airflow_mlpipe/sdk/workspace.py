@@ -294,6 +294,10 @@ class Workspace:
             self._stores[name] = open_store(row.name, store_url(row.url, self.dir, self._config), row.options, self.dir)
         return self._stores[name]
 
+    def forget_store(self, name: str) -> None:
+        """Open a datastore anew when it is next asked for: its definition has changed."""
+        self._stores.pop(name, None)
+
     @property
     def default_store(self) -> LocalStore:
         """The bytes behind the default datastore, which keeps snapshots, outputs and logs."""

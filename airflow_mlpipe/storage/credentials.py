@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from airflow_mlpipe.errors import ConfigError, PermissionDeniedError
 from airflow_mlpipe.storage.atomic import system_errors
+from airflow_mlpipe.storage.urls import is_database
 
 _SECRET = re.compile(
     r"(?i)secret|token|password|passwd|credential|connection_string|account_key|private_key|sas|headers?$"
@@ -186,8 +187,9 @@ def options_of(known: Connection, url: str) -> dict[str, Any]:
             "project": extra.get("project"),
             "endpoint_url": extra.get("endpoint_url"),
         }
-    elif scheme in ("http", "https"):
-        found = {"username": login, "password": password, "headers": extra.get("headers")}
+    elif scheme in ("http", "https") or is_database(url):
+        found = {"username": login, "password": password}
+        found |= {"headers": extra.get("headers")} if scheme.startswith("http") else {}
     else:
         client = extra.get("client_id") or (login if extra.get("tenant_id") else None)
         found = {

@@ -14,7 +14,7 @@ from airflow_mlpipe.model.digest import JsonValue
 from airflow_mlpipe.storage.atomic import replacing, sync_folder, system_errors
 from airflow_mlpipe.storage.copying import copy_durable
 from airflow_mlpipe.storage.records import Walk
-from airflow_mlpipe.storage.schemes import is_remote
+from airflow_mlpipe.storage.urls import is_remote
 from airflow_mlpipe.storage.walk import walk
 from airflow_mlpipe.storage.wildcard import split_pattern
 
@@ -231,6 +231,8 @@ def _open_remote(
     from airflow_mlpipe.storage.remote import RemoteStore
 
     known = resolve(name, url, options, workspace) if is_remote(url) else dict(options)
+    # What v1 calls it, for the SDK.
+    known.pop("datastore_type", None)
     store = RemoteStore(name, url, known, own=OWN_FOLDERS)
     if workspace is not None:
         limit = CACHE_LIMIT_BYTES if cache_limit_bytes is None else cache_limit_bytes

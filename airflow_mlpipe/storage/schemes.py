@@ -1,30 +1,17 @@
-"""Which kind of store a URL means."""
+"""Which driver speaks to the store at a URL."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 from airflow_mlpipe.errors import ConfigError, NotSupportedError
+from airflow_mlpipe.storage.urls import REMOTE, is_database
 
 if TYPE_CHECKING:
     from airflow_mlpipe.storage.driver import Driver
 
-REMOTE = frozenset({"s3", "s3a", "az", "abfs", "abfss", "wasb", "wasbs", "gs", "gcs", "http", "https"})
-"""Schemes of remote datastores."""
-
 _EXTRAS = {"s3fs": "s3", "adlfs": "azure", "gcsfs": "gcs", "aiohttp": "http"}
-
-
-def is_remote(url: str) -> bool:
-    """Whether the scheme of `url` is one of a remote datastore."""
-    return url.partition("://")[0].lower() in REMOTE and "://" in url
-
-
-def is_folder(url: str) -> bool:
-    """Whether `url` is a folder of this machine: a plain path or ``file:///path``."""
-    return "://" not in url or url.startswith("file://")
 
 
 def driver_of(name: str, url: str, options: Mapping[str, Any], answer_s: float) -> Driver:
@@ -53,6 +40,8 @@ def driver_of(name: str, url: str, options: Mapping[str, Any], answer_s: float) 
 
 
 def _driver_of(name: str, url: str, options: Mapping[str, Any], answer_s: float) -> Driver:
+    from urllib.parse import unquote, urlsplit
+
     parts = urlsplit(url)
     scheme = parts.scheme.lower()
     if scheme == "adl":
@@ -61,12 +50,14 @@ def _driver_of(name: str, url: str, options: Mapping[str, Any], answer_s: float)
             "the data to gen 2 and use "
             "abfss://FILESYSTEM@ACCOUNT.dfs.core.windows.net/PATH or register_azure_data_lake_gen2"
         )
+    if is_database(url):
+        raise NotSupportedError(f"datastore '{name}' is a database, which has no files; read it by a query")
     if scheme not in REMOTE:
         raise NotSupportedError(
             f"datastore '{name}': scheme '{scheme}' is not supported; use a folder (a path or file:///path), s3://, "
             "az://, abfs[s]://, gs:// or http[s]://"
         )
-    if not parts.netloc or (scheme not in ("http", "https") and (parts.query or parts.fragment)):
+    if not parts.netloc or parts.query or parts.fragment:
         raise ConfigError(f"datastore '{name}': '{scheme}://...' must name a bucket, container or host, and no query")
     folder = unquote(parts.path) if scheme in ("http", "https") else parts.path
     if scheme in ("s3", "s3a"):
