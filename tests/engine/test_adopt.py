@@ -10,9 +10,12 @@ import pytest
 from airflow_site import AirflowSite
 from engine_site import eventually, shell
 
+from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec, ParameterRef
+from airflow_mlpipe.model.data_value import text_of
 from airflow_mlpipe.model.parameter import ParameterSpec
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.model.step import Argument
+from airflow_mlpipe.storage.datastore import LocalStore
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(600)]
 
@@ -26,7 +29,8 @@ dag = build_dag(PipelineSpec.from_json({text!r}), workspace={workspace!r})
 
 @pytest.fixture(scope="module")
 def site(airflow_site: AirflowSite) -> AirflowSite:
-    for spec in (training(airflow_site.files), fragile(airflow_site.files), slow(airflow_site.files)):
+    files = airflow_site.files
+    for spec in (training(files), fragile(files), slow(files), chosen(airflow_site)):
         airflow_site.catalog.put_spec(spec.digest, spec.to_json())
         text = DAG_FILE.format(text=spec.to_json(), workspace=str(airflow_site.dir))
         (airflow_site.dags / f"{spec.name}.py").write_text(text)
@@ -55,6 +59,28 @@ def slow(files: Path) -> PipelineSpec:
     """One step that waits until it is told to go on."""
     wait = f"touch {files}/waits ; while ! test -e {files}/go ; do sleep 0.1 ; done ; echo x > @out"
     return PipelineSpec(name="slow", steps=(shell("wait", wait),))
+
+
+def store_of(site: AirflowSite) -> LocalStore:
+    return LocalStore("store", site.dir / "stores" / "store")
+
+
+def chosen(site: AirflowSite) -> PipelineSpec:
+    """One step that copies the files of the dataset that its parameter names."""
+    specs = []
+    for name in ("first", "second"):
+        store_of(site).write_bytes(f"{name}/data.txt", name.encode())
+        source = DatastorePath(datastore="store", path=f"{name}/data.txt")
+        specs.append(DatasetSpec(kind="file", sources=(source,)))
+        site.catalog.register_dataset(name, specs[-1], "b3:0")
+    copy = shell("copy", "cat @data > @out")
+    port = InputSpec(name="data", source=ParameterRef(parameter="data"), as_dataset=True)
+    default = text_of(specs[0], None, "first")
+    return PipelineSpec(
+        name="chosen",
+        steps=(copy.model_copy(update={"inputs": (port,)}),),
+        parameters=(ParameterSpec(name="data", type="dataset", default=default),),
+    )
 
 
 def starts(site: AirflowSite, step: str) -> int:
@@ -90,6 +116,17 @@ def test_the_next_one_reuses_and_says_so_in_the_notes(site: AirflowSite):
     assert set(site.statuses(run).values()) == {"reused"}
     notes = {task_id: task["note"] for task_id, task in site.tasks_of("training", second).items()}
     assert notes["train"].startswith("reused from ") and ", saved " in notes["train"]
+
+
+def test_a_run_may_choose_a_dataset_by_name(site: AirflowSite):
+    site.known("chosen")
+    for conf, content in (({}, b"first"), ({"data": "second"}, b"second")):
+        dag_run = site.trigger("chosen", conf)
+        assert site.wait("chosen", dag_run)["copy"] == "success"
+        run = site.run_of("chosen", dag_run)
+        (output,) = site.catalog.get_result(site.catalog.step(run.id, "copy").result_id).outputs
+        assert store_of(site).read_bytes(output.path) == content
+    assert '"label": "dataset second v1"' in run.parameters["data"]
 
 
 @pytest.mark.parametrize(

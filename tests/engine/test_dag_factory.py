@@ -85,6 +85,14 @@ def test_parameters_are_typed_form_fields():
     assert dag.params.dump() == {"lr": 0.1, "epochs": 3, "name": "a", "fast": True}
 
 
+def test_data_is_chosen_by_its_name():
+    place = ParameterSpec(name="place", type="data_path", default="store:/raw")
+    dag = dag_of(PipelineSpec(name="p", steps=(step("a"),), parameters=(place,)))
+
+    assert dag.params.get_param("place").schema["type"] == "string"
+    assert dag.params.dump() == {"place": "store:/raw"}
+
+
 def test_schedule_pause_and_catchup():
     dag = dag_of(PipelineSpec(name="nightly", description="text", steps=(step("a"),), schedule="0 3 * * *"))
 
