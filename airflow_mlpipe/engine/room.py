@@ -21,8 +21,7 @@ from airflow_mlpipe.model.data import is_web
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.reuse.facts import WorkspaceFacts
-from airflow_mlpipe.storage.datastore import LocalStore, check_local, open_store
-from airflow_mlpipe.storage.selection import Store
+from airflow_mlpipe.storage.datastore import LocalStore, check_local, open_any
 from airflow_mlpipe.storage.stat_index import StatIndex
 
 
@@ -39,7 +38,7 @@ class Room:
         """
         self.folder = Path(folder)
         self._patience_s = patience_s
-        self._stores: dict[str, Store] = {}
+        self._stores: dict[str, Any] = {}
         self._specs: dict[Digest, PipelineSpec] = {}
         self._runs: dict[str, EngineRun] = {}
 
@@ -108,8 +107,8 @@ class Room:
             workspace_id=self.config.get("id", ""),
         )
 
-    def store(self, name: str) -> Store:
-        """Return the datastore of that name.
+    def store(self, name: str) -> Any:
+        """Return the datastore of that name: files, here or elsewhere, or a database.
 
         Raises:
             NotFoundError: if the workspace has none of that name.
@@ -118,7 +117,7 @@ class Room:
         if name not in self._stores:
             limit = self.config.get("settings", {}).get("cache_limit_bytes")
             row = DatastoreRow(name=name, url=name) if is_web(name) else self.catalog.get_datastore(name)
-            self._stores[name] = open_store(row.name, row.url, row.options, self.folder, limit)
+            self._stores[name] = open_any(row.name, row.url, row.options, self.folder, limit)
         return self._stores[name]
 
     def spec(self, digest: Digest) -> PipelineSpec:

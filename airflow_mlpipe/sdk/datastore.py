@@ -165,7 +165,8 @@ class Datastore(Registrations):
 
     @property
     def _store(self) -> LocalStore | RemoteStore:
-        return self._workspace.any_store(self._name)
+        store: LocalStore | RemoteStore = self._workspace.any_store(self._name)
+        return store
 
     def upload(
         self,

@@ -12,6 +12,7 @@ from airflow_mlpipe.model.result import OutputRecord
 if TYPE_CHECKING:
     from airflow_mlpipe.sdk.datastore import Datastore
     from airflow_mlpipe.sdk.workspace import Workspace
+    from airflow_mlpipe.storage.remote import RemoteStore
 
 
 class PortDataReference:
@@ -87,6 +88,8 @@ class PortDataReference:
         Raises:
             MissingDataError: if the bytes are not in the store any more.
         """
+        from airflow_mlpipe.storage.datastore import LocalStore
+
         folder = Path(local_path)
         store = self._workspace.any_store(self._record.datastore)
         if not isinstance(store, LocalStore):

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.model import Model
     from airflow_mlpipe.sdk.run import Run
     from airflow_mlpipe.storage.datastore import LocalStore
-    from airflow_mlpipe.storage.remote import RemoteStore
     from airflow_mlpipe.storage.stat_index import StatIndex
 
 MAX_NAME = 255
@@ -192,7 +191,7 @@ class Workspace:
 
     def _bind(self, folder: Path, config: WorkspaceConfig) -> None:
         self._config = config
-        self._stores: dict[str, LocalStore | RemoteStore] = {}
+        self._stores: dict[str, Any] = {}
         self.dir: Path = folder
         """The workspace's own folder, ``.mlpipe``."""
 
@@ -276,22 +275,26 @@ class Workspace:
 
         return check_local(self.any_store(name))
 
-    def any_store(self, name: str) -> LocalStore | RemoteStore:
-        """Return the bytes behind a datastore, wherever they are.
+    def any_store(self, name: str) -> Any:
+        """Return what is behind a datastore: files, here or elsewhere, or a database.
+
+        Args:
+            name: of a registered datastore, or the address of a web server, such as ``https://host``.
 
         Raises:
             NotFoundError: if there is no datastore of that name.
-            NotSupportedError: if it is a database.
             ConfigError: if what it needs - a library, a connection - is missing.
         """
         if name not in self._stores:
-            from airflow_mlpipe.storage.datastore import open_store
+            from airflow_mlpipe.storage.datastore import open_any
 
+            limit = self._config.settings.get("cache_limit_bytes")
             if is_web(name):
-                self._stores[name] = open_store(name, name, {})
-                return self._stores[name]
-            row = self.catalog.get_datastore(name)
-            self._stores[name] = open_store(row.name, store_url(row.url, self.dir, self._config), row.options, self.dir)
+                url, options = name, {}
+            else:
+                row = self.catalog.get_datastore(name)
+                url, options = store_url(row.url, self.dir, self._config), row.options
+            self._stores[name] = open_any(name, url, options, self.dir, limit)
         return self._stores[name]
 
     def forget_store(self, name: str) -> None:

@@ -14,11 +14,12 @@ from airflow_mlpipe.model.digest import JsonValue
 from airflow_mlpipe.storage.atomic import replacing, sync_folder, system_errors
 from airflow_mlpipe.storage.copying import copy_durable
 from airflow_mlpipe.storage.records import Walk
-from airflow_mlpipe.storage.urls import is_remote
+from airflow_mlpipe.storage.urls import is_database, is_remote
 from airflow_mlpipe.storage.walk import walk
 from airflow_mlpipe.storage.wildcard import split_pattern
 
 if TYPE_CHECKING:
+    from airflow_mlpipe.storage.database import Database
     from airflow_mlpipe.storage.remote import RemoteStore
 
 OWN_FOLDERS = frozenset({"azureml", "dataset", "snapshots", "manifests", "runs", "models"})
@@ -210,7 +211,22 @@ def open_store(
     return LocalStore(name, Path(unquote(rest, errors="surrogateescape")))
 
 
-def check_local(store: LocalStore | RemoteStore) -> LocalStore:
+def open_any(
+    name: str,
+    url: str,
+    options: Mapping[str, JsonValue],
+    workspace: Path | None = None,
+    cache_limit_bytes: int | None = None,
+) -> LocalStore | RemoteStore | Database:
+    """Return the datastore at `url`, which may be a database. Arguments and errors: see :func:`open_store`."""
+    if is_database(url):
+        from airflow_mlpipe.storage.database import open_database
+
+        return open_database(name, url, options, workspace)
+    return open_store(name, url, options, workspace, cache_limit_bytes)
+
+
+def check_local(store: LocalStore | RemoteStore | Database) -> LocalStore:
     """Return `store`, if it is a folder of this machine.
 
     Raises:

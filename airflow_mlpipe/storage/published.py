@@ -54,9 +54,7 @@ def publish_copy(record: OutputRecord, store: Store, destination: str, index: St
     copy_durable(walk(source), lambda path: store.contained(target / path if path else target))
 
 
-def published_matches(
-    record: OutputRecord, store: Store, destination: str, index: StatIndex | None = None
-) -> bool:
+def published_matches(record: OutputRecord, store: Store, destination: str, index: StatIndex | None = None) -> bool:
     """Whether every file of the output lies at `destination` with its bytes. Arguments as in :func:`publish_copy`.
 
     Raises:

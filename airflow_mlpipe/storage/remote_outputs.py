@@ -1,7 +1,7 @@
-"""Outputs of steps in remote datastores: written here, uploaded when they are committed, compared by what the store says.
+"""Outputs of steps in remote datastores: written here, uploaded when they are committed, then known by its word.
 
-A store elsewhere keeps files and nothing else: empty folders, modes and links are no part of such an output. A link inside
-of it is the file it means.
+A store elsewhere keeps files and nothing else: empty folders, modes and links are no part of such an output. A link
+inside of it is the file it means.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.storage.remote import RemoteStore
 
 
-def commit_remote(
-    name: str, place: Path, target: str, store: RemoteStore, manifests: LocalStore
-) -> OutputRecord:
+def commit_remote(name: str, place: Path, target: str, store: RemoteStore, manifests: LocalStore) -> OutputRecord:
     """Upload what an attempt wrote, and return its record, which counts once a result holds it.
 
     Args:
@@ -65,7 +63,7 @@ def commit_remote(
 
 
 def verify_remote(record: OutputRecord, store: RemoteStore) -> str | None:
-    """Return None if the store says of the output what it said when it was committed, else what is wrong. One request."""
+    """Return None if the store says of the output what it said at its commit, else what is wrong. One request."""
     where = f"{record.datastore}: {record.path}"
     found = _listed(record, store)
     if isinstance(found, str):

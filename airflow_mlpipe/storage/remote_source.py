@@ -1,4 +1,4 @@
-"""Data of remote datastores as steps and datasets read it: known by what the store says, brought here when it is read."""
+"""Data of remote datastores as steps and datasets read it: known by the store's word, brought here when it is read."""
 
 from __future__ import annotations
 

@@ -13,12 +13,13 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from airflow_mlpipe.errors import MissingDataError, ParameterError
+from airflow_mlpipe.errors import MissingDataError, NotSupportedError, ParameterError
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath
 from airflow_mlpipe.model.expression import METADATA, evaluate, names_in
 from airflow_mlpipe.model.nearest import nearest
 from airflow_mlpipe.model.operation import Filter, Operation, Sample, Skip, Take
 from airflow_mlpipe.model.partition import PartitionFormat
+from airflow_mlpipe.storage.database import Database
 from airflow_mlpipe.storage.datastore import OWN_FOLDERS, LocalStore
 from airflow_mlpipe.storage.records import Record, Walk
 from airflow_mlpipe.storage.tree import variant_of
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 Store: TypeAlias = "LocalStore | RemoteStore"
 """A datastore with files, of this machine or elsewhere."""
 
-Stores = Callable[[str], Store]
-"""Opens a datastore by name."""
+Stores = Callable[[str], Any]
+"""Opens a datastore by name: a :data:`Store` or a database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,11 @@ def walk_source(source: DatastorePath, store: Store) -> Source:
         StorageError: if something cannot be read or leads out of the store.
         ServiceError: if a remote store cannot be reached or refuses.
     """
+    if isinstance(store, Database):
+        raise NotSupportedError(
+            f"datastore '{store.name}' is a database and has no files; read it with "
+            "Dataset.Tabular.from_sql_query((datastore, 'SELECT ...'))"
+        )
     if not isinstance(store, LocalStore):
         from airflow_mlpipe.storage.remote_source import walk_remote
 
