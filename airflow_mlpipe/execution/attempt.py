@@ -128,10 +128,7 @@ def run_attempt(
         components=dict(key.components),
     )
     _keep_names(step, key, site)
-    tries = step_run_folder(run.workspace.absolute(), run.step_run_id)
-    if tries.exists():
-        # An earlier try may still be being ended, and would write to the places of this one.
-        end_carriers(f"{mark_of(tries)}/")
+    _end_earlier_tries(run)
     job = stage(
         step,
         run,
@@ -168,6 +165,13 @@ def run_attempt(
     # Folders of earlier tries, kept to look into a failure, have nothing to tell any more.
     shutil.rmtree(job.work.parent, ignore_errors=True)
     return result
+
+
+def _end_earlier_tries(run: RunIdentity) -> None:
+    """End what is left of a try that is still being ended: it would write to the places of the next one."""
+    tries = step_run_folder(run.workspace.absolute(), run.step_run_id)
+    if tries.exists():
+        end_carriers(f"{mark_of(tries)}/")
 
 
 def _keep_names(step: StepSpec, key: StepKey, site: Site) -> None:

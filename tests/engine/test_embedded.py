@@ -348,7 +348,7 @@ def test_a_killed_dispatcher_leaves_no_script_behind_and_its_run_is_found_dead(s
     site.engine.reap()
     run = site.catalog.get_run(run_id)
 
-    assert (run.status, run.error) == ("Failed", "the dispatcher died")
+    assert (run.status, run.error) == ("Failed", "step 'orphan': the dispatcher died")
     assert site.statuses(run) == {"orphan": "failed"}
     assert site.run(shell("next", "true")).status == "Completed"
 
@@ -359,7 +359,7 @@ def test_a_dispatcher_that_is_told_to_end_says_so_at_once(site: Site, marks: Pat
     site.dispatcher().terminate()
     run = site.end_of(run_id)
 
-    assert (run.status, run.error) == ("Failed", "the dispatcher died")
+    assert (run.status, run.error) == ("Failed", "step 'cut': the dispatcher died")
     eventually(lambda: ended(child), 10)
 
 
