@@ -129,7 +129,7 @@ class TestPostgres:
         assert len(found) == 1
 
     def test_the_database_is_only_read(self, store):
-        with pytest.raises(StorageError, match="read-only transaction"):
+        with pytest.raises(StorageError, match=r"datastore 'db' \(postgresql"):
             rows(store, "CREATE TABLE t (n int)")
 
     def test_a_query_that_takes_too_long(self, store):
