@@ -143,9 +143,7 @@ def run_attempt(
     try:
         exit = launch(job, stop=stop, on_line=on_line, now=now)
         kept = keep(job, site.default)
-        collected = collect(
-            job, exit, kept, store=site.store, content=site.content, index=site.index, manifests=site.default
-        )
+        collected = _collect(job, exit, kept, site)
         publish(step, collected.outputs, site.store, site.index)
         register(step, collected.outputs, site.catalog, site.content)
     except BaseException as error:
@@ -165,6 +163,10 @@ def run_attempt(
     # Folders of earlier tries, kept to look into a failure, have nothing to tell any more.
     shutil.rmtree(job.work.parent, ignore_errors=True)
     return result
+
+
+def _collect(job: StepJob, exit: Exit, kept: Kept, site: Site) -> Collected:
+    return collect(job, exit, kept, store=site.store, content=site.content, index=site.index, manifests=site.default)
 
 
 def _end_earlier_tries(run: RunIdentity) -> None:
