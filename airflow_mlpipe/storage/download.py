@@ -170,8 +170,8 @@ class _Download:
         return at
 
     def _compare(self, now: RemoteFile) -> None:
-        known, there = self._file.identity, now.identity
-        if now.size_bytes != self._file.size_bytes or (known and there and known != there):
+        pairs = ((self._file.identity, now.identity), (self._file.md5, now.md5))
+        if now.size_bytes != self._file.size_bytes or any(a and b and a != b for a, b in pairs):
             raise ChangedError(f"'{self._file.path}' has changed since it was listed; try again")
         self._md5 = now.md5
 
