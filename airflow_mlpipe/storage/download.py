@@ -129,7 +129,10 @@ class _Download:
                     os.close(fd)
             except Exception as error:
                 self._discard_if(trouble_of(error) in ("corrupt", "changed"))
-                if trouble_of(error) != "corrupt" or attempt == ATTEMPTS:
+                if trouble_of(error) != "corrupt":
+                    raise
+                await self._check_unchanged()
+                if attempt == ATTEMPTS:
                     raise
             else:
                 return
@@ -137,6 +140,12 @@ class _Download:
 
     async def _fill(self, fd: int) -> None:
         raise NotImplementedError
+
+    async def _check_unchanged(self) -> None:
+        """Tell bytes that were spoilt from those of another version, where a read cannot ask for its own."""
+        there = await self._transfer.patience.attempt(lambda: self._transfer.driver.stat(self._file.path))
+        if there is None or (there.identity, there.md5) != (self._file.identity, self._file.md5):
+            raise ChangedError(f"'{self._file.path}' has changed since it was listed; try again")
 
     def _discard_if(self, useless: bool) -> None:
         if useless:
