@@ -144,8 +144,9 @@ class _Download:
     async def _check_unchanged(self) -> None:
         """Tell bytes that were spoilt from those of another version, where a read cannot ask for its own."""
         there = await self._transfer.patience.attempt(lambda: self._transfer.driver.stat(self._file.path))
-        if there is None or (there.identity, there.md5) != (self._file.identity, self._file.md5):
-            raise ChangedError(f"'{self._file.path}' has changed since it was listed; try again")
+        if there is None:
+            raise ChangedError(f"'{self._file.path}' was removed since it was listed; list again")
+        self._compare(there)
 
     def _discard_if(self, useless: bool) -> None:
         if useless:
