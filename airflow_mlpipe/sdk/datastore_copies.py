@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.errors import MissingDataError
-from airflow_mlpipe.storage.datastore import LocalStore
 
 if TYPE_CHECKING:
+    from airflow_mlpipe.storage.datastore import LocalStore
     from airflow_mlpipe.storage.remote import RemoteStore
 
 Plan = Sequence[tuple[Path, str]]
@@ -27,6 +27,8 @@ def upload_plan(store: LocalStore | RemoteStore, folder: str, plan: Plan, overwr
         overwrite: whether those that exist there are replaced.
         show_progress: whether a line is printed for each.
     """
+    from airflow_mlpipe.storage.datastore import LocalStore
+
     if isinstance(store, LocalStore):
         kept = set() if overwrite else {target for _, target in plan if store.exists(target)}
     else:
@@ -48,6 +50,8 @@ def download_below(
     Raises:
         MissingDataError: if there are none, unless everything was asked for.
     """
+    from airflow_mlpipe.storage.datastore import LocalStore
+
     if isinstance(store, LocalStore):
         return _download_local(store, wanted, target, overwrite, show_progress)
     files = store.listing(wanted).files

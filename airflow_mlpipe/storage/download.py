@@ -129,7 +129,10 @@ class _Download:
                     os.close(fd)
             except Exception as error:
                 self._discard_if(trouble_of(error) in ("corrupt", "changed"))
-                if trouble_of(error) != "corrupt" or attempt == ATTEMPTS:
+                if trouble_of(error) != "corrupt":
+                    raise
+                await self._check_unchanged()
+                if attempt == ATTEMPTS:
                     raise
             else:
                 return
@@ -137,6 +140,13 @@ class _Download:
 
     async def _fill(self, fd: int) -> None:
         raise NotImplementedError
+
+    async def _check_unchanged(self) -> None:
+        """Tell bytes that were spoilt from those of another version, where a read cannot ask for its own."""
+        there = await self._transfer.patience.attempt(lambda: self._transfer.driver.stat(self._file.path))
+        if there is None:
+            raise ChangedError(f"'{self._file.path}' was removed since it was listed; list again")
+        self._compare(there)
 
     def _discard_if(self, useless: bool) -> None:
         if useless:
@@ -170,8 +180,8 @@ class _Download:
         return at
 
     def _compare(self, now: RemoteFile) -> None:
-        known, there = self._file.identity, now.identity
-        if now.size_bytes != self._file.size_bytes or (known and there and known != there):
+        pairs = ((self._file.identity, now.identity), (self._file.md5, now.md5))
+        if now.size_bytes != self._file.size_bytes or any(a and b and a != b for a, b in pairs):
             raise ChangedError(f"'{self._file.path}' has changed since it was listed; try again")
         self._md5 = now.md5
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from airflow_mlpipe.errors import (
+    ConfigError,
     DigestMismatchError,
     MissingDataError,
     MlpipeError,
@@ -19,7 +20,7 @@ from airflow_mlpipe.errors import (
 from airflow_mlpipe.storage.credentials import variable_prefix
 
 Trouble = Literal[
-    "missing", "denied", "unreachable", "busy", "stalled", "broken", "corrupt", "changed", "exists", "other"
+    "missing", "denied", "unreachable", "busy", "stalled", "broken", "corrupt", "changed", "exists", "refused", "other"
 ]
 """Kinds of failure: ``busy`` (the store asks to come again), ``stalled`` (no answer in time) and ``broken`` (an answer
 that is not whole) may pass; ``unreachable`` may too, but soon or not at all; after ``corrupt`` (bytes that are not
@@ -94,8 +95,8 @@ class CorruptError(OSError):
     """Bytes came out at the other end that are not those of their checksum."""
 
 
-class RefusedAddressError(OSError):
-    """An address that a datastore may not lead to."""
+class RefusedAddressError(Exception):
+    """An address that a datastore may not lead to. No OSError: those make a connection try the next address."""
 
 
 class HttpStatusError(OSError):
@@ -109,8 +110,6 @@ class HttpStatusError(OSError):
 def trouble_of(error: BaseException) -> Trouble:
     """Return what kind of failure `error` is."""
     for each in _chain(error):
-        if isinstance(each, RefusedAddressError):
-            return "other"
         kind = _by_code(each) or _by_type(each)
         if kind is not None:
             return kind
@@ -161,7 +160,7 @@ def explained(
         return ChangedError(f"{head}: it has changed since it was listed; try again")
     if kind in PASSING:
         return StorageError(f"{head}; try again later, and check the state of {where}")
-    return StorageError(head)
+    return ConfigError(head) if kind == "refused" else StorageError(head)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -219,6 +218,7 @@ _KNOWN_CODES: tuple[tuple[set[str], Trouble], ...] = (
     ({"PreconditionFailed", "ConditionNotMet", "412"}, "changed"),
 )
 _KNOWN_TYPES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Trouble], ...] = (
+    (RefusedAddressError, "refused"),
     (FileNotFoundError, "missing"),
     (PermissionError, "denied"),
     (ConnectionRefusedError, "unreachable"),

@@ -87,9 +87,11 @@ class WebDriver:
 
     async def stat(self, path: str) -> RemoteFile | None:
         """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
+        etag = None
         try:
             answer = await self._ask("HEAD", path, {})
             answer.release()
+            etag = strong_etag(answer.headers.get("ETag"))
             if answer.headers.get("Content-Length", "").isdigit():
                 return _described(path, answer)
         except HttpStatusError as error:
@@ -104,7 +106,7 @@ class WebDriver:
             if error.status in (404, 410):
                 return None
             if error.status == 416:
-                return RemoteFile(path, 0)
+                return RemoteFile(path, 0, etag)
             raise
         if _size(answer) is None:
             return await _measured(path, answer)
