@@ -87,7 +87,16 @@ def typed(column: pyarrow.ChunkedArray, kind: DataType, where: str, rule: OnErro
 
 
 def in_range(column: pyarrow.ChunkedArray, where: str, rule: OnError) -> pyarrow.ChunkedArray:
-    """Return a column of moments without those that pandas' nanoseconds cannot say. Errors: see :func:`typed`."""
+    """Return a column of moments in nanoseconds, as v1's frames had it, without those that these cannot say.
+
+    Errors: see :func:`typed`.
+    """
+    import pyarrow
+
+    return _within_range(column, where, rule).cast(pyarrow.timestamp("ns", column.type.tz))
+
+
+def _within_range(column: pyarrow.ChunkedArray, where: str, rule: OnError) -> pyarrow.ChunkedArray:
     import pyarrow
     import pyarrow.compute as compute
 

@@ -271,3 +271,17 @@ def test_half_a_file_is_told_as_a_change(table, workspace, monkeypatch):
     monkeypatch.setattr(delimited.Delimited, "read", half)
     with pytest.raises(StorageError, match="t.csv' changed while it was read"):
         dataset.to_pandas_dataframe()
+
+
+def test_line_breaks_in_quotes_wherever_blocks_end(table):
+    # Arrow's fast reader cuts at any line break, and a cut inside of quotes shifts values without a word.
+    texts = [f"{'y' * (n % 7)}\n{n}\r\n" for n in range(120_000)]
+    lines = "".join(f'"{text}",{n}\n' for n, text in enumerate(texts))
+    frame = table(f"s,n\n{lines}").to_pandas_dataframe()
+    assert frame["n"].tolist() == list(range(120_000))
+    assert frame["s"].tolist() == texts
+
+
+def test_rows_of_any_length(table):
+    long = "z" * 3_000_000
+    assert columns(table(f"a,b\n1,{long}\n2,y\n").to_pandas_dataframe()) == {"a": [1, 2], "b": [long, "y"]}
