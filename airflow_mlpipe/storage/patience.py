@@ -27,15 +27,18 @@ class Patience:
 
     def __init__(self, deadline_s: float) -> None:
         self.deadline_s = deadline_s
-        self._moved = time.monotonic()
+        self._moved = self._rescheduled = time.monotonic()
         self._running: set[asyncio.Timeout] = set()
 
     def progress(self) -> None:
         """Note that something was achieved: the deadline of everything that runs starts again."""
-        self._moved = time.monotonic()
-        loop = asyncio.get_running_loop()
-        for scope in self._running:
-            scope.reschedule(loop.time() + self.deadline_s)
+        self._moved = now = time.monotonic()
+        # Not for each piece of data: moving a timer costs more than most of them.
+        if now - self._rescheduled >= self.deadline_s / 50:
+            self._rescheduled = now
+            end = asyncio.get_running_loop().time() + self.deadline_s
+            for scope in self._running:
+                scope.reschedule(end)
 
     async def attempt(self, request: Callable[[], Awaitable[Result]]) -> Result:
         """Make a request, and make it again while its failure may pass and the deadline is not over.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
+import weakref
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +14,8 @@ from typing import Any, TypeVar
 from airflow_mlpipe.errors import MissingDataError, NotSupportedError, ParameterError, StorageError
 from airflow_mlpipe.model.data import normalise_path
 from airflow_mlpipe.storage.atomic import system_errors
-from airflow_mlpipe.storage.download import download, draft_name, place
+from airflow_mlpipe.storage.credentials import secret_texts
+from airflow_mlpipe.storage.download import download, draft_name, place, read
 from airflow_mlpipe.storage.driver import Driver
 from airflow_mlpipe.storage.listing import Listing, RemoteFile, local_name
 from airflow_mlpipe.storage.patience import Patience
@@ -58,7 +61,7 @@ class RemoteStore:
         self.deadline_s = float(deadline_s)
         self._own = frozenset(own)
         self._options = given
-        self._secrets = tuple(_texts(given))
+        self._secrets = tuple(secret_texts(given))
         self._driver: Driver | None = None
         self._pid = 0
         # Made now: what is wrong with the options is said when the store is opened.
@@ -170,8 +173,6 @@ class RemoteStore:
             DigestMismatchError: if it came out wrong several times.
             ServiceError: if the store cannot be reached or refuses.
         """
-        from airflow_mlpipe.storage.download import read
-
         inside = self._inside(relative)
         return self._run(f"read '{inside}'", lambda transfer: read(transfer, inside))
 
@@ -378,7 +379,6 @@ class RemoteStore:
                 raise
         except Exception as error:
             failure = explained(error, self.name, self.url, action, self._secrets, self._fresh.server)
-            failure.__cause__ = None
         # Raised here, it carries nothing of what the library said: that may hold a secret.
         raise failure
 
@@ -395,7 +395,18 @@ class RemoteStore:
             driver = driver_of(self.name, self.url, self._options, self._answer_s)
             await driver.connect()
             self._driver, self._pid = driver, os.getpid()
+            _open.add(self)
         return self._driver
+
+
+_open: weakref.WeakSet[RemoteStore] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Close what nobody closed, while there is still a thread to do it: sessions complain of being forgotten."""
+    for store in list(_open):
+        store.close()
 
 
 def _loop() -> asyncio.AbstractEventLoop:
@@ -407,10 +418,3 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 def _once(function: Callable[..., Coroutine[Any, Any, Result]], *arguments: Any) -> Callable[[], Any]:
     return lambda: function(*arguments)
-
-
-def _texts(value: Any) -> Iterable[str]:
-    """Return the texts of secret options, however deep."""
-    from airflow_mlpipe.storage.credentials import secret_texts
-
-    return secret_texts(value)

@@ -76,8 +76,8 @@ _BY_CLASS: dict[str, Trouble] = {
     "ContentLengthError": "broken",
 }
 _SECRET_TEXT = re.compile(
-    r"(?i)((?:sig|sv|se|token|secret|password|signature|credential|x-amz-[a-z-]+|accountkey|sharedaccesssignature|"
-    r"access_token|authorization|bearer)[\"']?\s*[=:]\s*[\"']?(?:bearer\s+)?)[^\s&;,\"')>]+"
+    r"(?i)((?:[?&](?:sig|sv|se|st|sp|skoid|sktid)=)|(?:token|secret|password|signature|credential|x-amz-[a-z-]+|"
+    r"accountkey|authorization)[\"']?\s*[=:]\s*[\"']?(?:(?:bearer|basic)\s+)?)[^\s&;,\"')>]+"
 )
 _USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
 _LONGEST = 300
