@@ -209,6 +209,9 @@ def _input(draft: Draft, step: PipelineStep, name: str, binding: Binding, places
 
 
 def _outputs(step: PipelineStep, ports: Ports, places: Places) -> tuple[OutputSpec, ...]:
+    for data, name in ports.outputs.items():
+        if data.destination is not None:
+            _check_destination(step, name, data.destination, places.datastore(data, step))
     return tuple(
         OutputSpec(
             name=name,
@@ -220,6 +223,15 @@ def _outputs(step: PipelineStep, ports: Ports, places: Places) -> tuple[OutputSp
         )
         for data, name in ports.outputs.items()
     )
+
+
+def _check_destination(step: PipelineStep, output: str, destination: str, datastore: str) -> None:
+    from airflow_mlpipe.storage.published import check_destination
+
+    try:
+        check_destination(output, destination, datastore)
+    except ParameterError as error:
+        raise PipelineError(f"step '{step.name}': {error.message}") from None
 
 
 def _environment(step: PipelineStep, places: Places) -> EnvironmentSpec:

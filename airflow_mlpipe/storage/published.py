@@ -36,7 +36,7 @@ def publish_copy(record: OutputRecord, store: Store, destination: str, index: St
         DigestMismatchError: if the committed output is not what was recorded.
         StorageError: if something cannot be read or written.
     """
-    inside = _checked(record, store, destination)
+    inside = check_destination(record.name, destination, store.name)
     if not isinstance(store, LocalStore):
         from airflow_mlpipe.storage.remote_outputs import publish_remote
 
@@ -60,7 +60,7 @@ def published_matches(record: OutputRecord, store: Store, destination: str, inde
     Raises:
         ParameterError: if the destination leaves the store or lies in a folder kept for the package.
     """
-    inside = _checked(record, store, destination)
+    inside = check_destination(record.name, destination, store.name)
     if not isinstance(store, LocalStore):
         from airflow_mlpipe.storage.remote_outputs import published_remote
 
@@ -83,11 +83,21 @@ def published_matches(record: OutputRecord, store: Store, destination: str, inde
     return all(kind == "dir" and (target / path).is_dir() for path, kind, _ in missing)
 
 
-def _checked(record: OutputRecord, store: Store, destination: str) -> str:
+def check_destination(output: str, destination: str, datastore: str) -> str:
+    """Return the path of a published copy in its store.
+
+    Args:
+        output: name of the output.
+        destination: as the user wrote it.
+        datastore: name of the store.
+
+    Raises:
+        ParameterError: if it leaves the store or lies in a folder kept for the package.
+    """
     path = normalise_path(destination)
     if not path or path.split("/", 1)[0] in _REFUSED:
         raise ParameterError(
-            f"output '{record.name}': destination '{destination}' is kept for the package in datastore '{store.name}';"
+            f"output '{output}': destination '{destination}' is kept for the package in datastore '{datastore}';"
             f" use a folder of your own, not the root and not one of: {', '.join(sorted(_REFUSED))}"
         )
     return path

@@ -77,3 +77,9 @@ def test_refusals(data):
             "t", PipelineData("made"), target(data, "x"),
             source_reference_type="file", destination_reference_type="directory",
         )  # fmt: skip
+
+
+def test_a_destination_kept_for_the_package_is_refused_before_the_run(workspace, data):
+    step = DataTransferStep("t", DataPath(data, "in"), target(data, "models/x"))
+    (problem,) = Pipeline(workspace, steps=[step]).validate()
+    assert "step 't': output 'destination': destination 'models/x' is kept for the package" in str(problem)
