@@ -36,6 +36,7 @@ help:
 	@echo "make floors       import-linter: who may import whom"
 	@echo "make check        lint, types, floors and test"
 	@echo "make format       let ruff rewrite what it can"
+	@echo "make emulators    install servers that stand for S3, Azure and Google Cloud Storage; without them their tests skip"
 	@echo "make constraints  resolve every dependency anew into constraints.txt"
 	@echo "make clean        remove the environment, caches and the embedded workspace"
 
@@ -74,6 +75,26 @@ constraints:
 	  $$UV pip compile --quiet setup.cfg --all-extras --python "$(PYTHON)" --upgrade --no-header --no-annotate; } > .constraints.new
 	@mv .constraints.new constraints.txt
 
+# Each in an environment of its own: what they need does not fit beside Airflow, and is no part of the product.
+EMULATORS := $(VENV)/emulators
+.PHONY: emulators
+emulators: $(EMULATORS)/moto.stamp $(EMULATORS)/gcs.stamp $(EMULATORS)/azurite.stamp
+
+$(EMULATORS)/moto.stamp: | $(BIN)/python
+	@$(FIND_UV) $$UV venv --quiet --allow-existing --python "$(PYTHON)" $(EMULATORS)/moto; \
+	  $$UV pip install --quiet --python $(EMULATORS)/moto/bin/python 'moto[server,s3]>=5.2'
+	@touch $@
+
+$(EMULATORS)/gcs.stamp: | $(BIN)/python
+	@$(FIND_UV) $$UV venv --quiet --allow-existing --python "$(PYTHON)" $(EMULATORS)/gcs; \
+	  $$UV pip install --quiet --python $(EMULATORS)/gcs/bin/python gcp-storage-emulator
+	@touch $@
+
+$(EMULATORS)/azurite.stamp: | $(BIN)/python
+	@if command -v npm >/dev/null 2>&1; then \
+	  npm install --silent --no-audit --no-fund --prefix $(EMULATORS)/azurite azurite@3; touch $@; \
+	else echo "npm is not installed: the tests of Azure will skip (apt-get install npm)"; fi
+
 .PHONY: clean
 clean:
 	rm -rf $(VENV) .uv .mlpipe build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
@@ -93,5 +114,5 @@ $(VENV)/demo.stamp: $(PACKAGING) | $(BIN)/python
 
 $(VENV)/dev.stamp: $(VENV)/demo.stamp
 	@echo "installing the test tools into $(VENV)/"
-	@$(FIND_UV) $$UV pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[$(EXTRAS),postgres,dev]'
+	@$(FIND_UV) $$UV pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[$(EXTRAS),postgres,s3,azure,gcs,http,dev]'
 	@touch $@

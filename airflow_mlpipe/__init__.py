@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.consumption import DatasetConsumptionConfig
     from airflow_mlpipe.sdk.data import OutputFileDatasetConfig, PipelineData, PipelineOutputFileDataset
     from airflow_mlpipe.sdk.data_path import DataPath, DataPathComputeBinding
+    from airflow_mlpipe.sdk.data_transfer_step import DataTransferStep
     from airflow_mlpipe.sdk.dataset import Dataset
     from airflow_mlpipe.sdk.datastore import Datastore
     from airflow_mlpipe.sdk.environment import Environment
@@ -50,6 +51,7 @@ __all__ = [
     "DataPath",
     "DataPathComputeBinding",
     "DataReference",
+    "DataTransferStep",
     "DataType",
     "Dataset",
     "DatasetChangedWarning",
@@ -89,6 +91,7 @@ _MODULES = {
     "DataIntervalEnd": "sdk.parameter",
     "DataIntervalStart": "sdk.parameter",
     "DataPath": "sdk.data_path",
+    "DataTransferStep": "sdk.data_transfer_step",
     "DataPathComputeBinding": "sdk.data_path",
     "DataReference": "sdk.reference",
     "DataType": "sdk.column_types",

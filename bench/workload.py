@@ -103,11 +103,11 @@ class Workload:
         content = f"text[{len(salt)}:].encode()" if same_bytes else "text.encode()"
         path.write_text(SCRIPT.format(salt=salt, content=content, log=str(self.log), name=f"s{i}"))
 
-    def sleepers(self, width: int, seconds: float) -> Workload:
+    def sleepers(self, width: int, seconds: float, salt: str = "") -> Workload:
         for i in range(width):
             path = self.folder / f"steps/s{i}/main.py"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(SLEEPER.format(seconds=seconds, log=str(self.log)))
+            path.write_text(SLEEPER.format(seconds=seconds, log=str(self.log)) + salt)
         (self.folder / "pipeline.py").write_text(SLEEPERS.format(width=width))
         return self
 

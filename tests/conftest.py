@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_mlpipe import Workspace
 
 # Airflow reads its home when it is imported and writes there at once, so this cannot wait for a fixture.
@@ -39,6 +41,43 @@ def workspace(tmp_path: Path) -> Workspace:
     from airflow_mlpipe import Workspace
 
     return Workspace.create("tests", path=tmp_path)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The endpoint of an S3 server of this session."""
+    import emulators
+
+    _need(emulators.missing(emulators.MOTO), "s3fs", "s3")
+    with emulators.s3() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def azure_server() -> Iterator[str]:
+    """The endpoint of a Blob server's account of this session."""
+    import emulators
+
+    _need(emulators.missing(emulators.AZURITE), "adlfs", "azure")
+    with emulators.azure() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def gcs_server() -> Iterator[str]:
+    """The endpoint of a Google Cloud Storage server of this session."""
+    import emulators
+
+    _need(emulators.missing(emulators.GCS), "gcsfs", "gcs")
+    with emulators.gcs() as url:
+        yield url
+
+
+def _need(missing: str | None, library: str, extra: str) -> None:
+    if missing is None and find_spec(library) is None:
+        missing = f"{library} is not installed: pip install 'airflow-mlpipe[{extra}]'"
+    if missing is not None:
+        pytest.skip(missing)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -46,17 +46,20 @@ class Catalog(RunPart, StepPart, ResultPart, LeasePart, RecordPart, DatasetPart,
         return cls(_ready(Database(url), create_schema), now)
 
     @classmethod
-    def open(cls, url: str, now: Callable[[], datetime] = utc_now) -> Catalog:
+    def open(cls, url: str, now: Callable[[], datetime] = utc_now, patience_s: float | None = None) -> Catalog:
         """Open the catalog at `url`; one made by an older version of the package is brought up to date.
 
         Args:
             url: as for :meth:`create`.
             now: the clock; gives aware times.
+            patience_s: how long a server that does not answer is asked again; None: not at all before it has answered
+                once, half a minute afterwards.
 
         Raises:
             ConfigError: if there is none, if it is damaged, or was made by a newer version of the package.
+            UnreachableError: if its server does not answer.
         """
-        return cls(_ready(Database(url), update_schema), now)
+        return cls(_ready(Database(url, patience_s), update_schema), now)
 
     @classmethod
     def salvage(cls, url: str, now: Callable[[], datetime] = utc_now) -> tuple[Catalog, Path | None]:

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from airflow_mlpipe.catalog.dialect import Connection, Dialect, dialect_of
+from airflow_mlpipe.errors import UnreachableError
+
+RECONNECT_S = 30.0
+"""How long a server that was there is asked again: one that is started anew needs seconds."""
+
+_PAUSE_S = 0.2
 
 Row = tuple[Any, ...]
 """A row as the driver gives it."""
@@ -75,18 +82,23 @@ class Session:
 class Database:
     """A database by URL. Safe to use from many threads, and in children of a process that used it.
 
-    Nothing is opened before it is needed.
+    Nothing is opened before it is needed. A connection that was lost is opened anew: a server's restart interrupts the
+    transactions that are open, and nothing else.
 
     Args:
         url: ``sqlite:///<path>`` or ``postgresql://...``.
+        patience_s: how long a server that does not answer is asked again; None: not at all before it has answered once,
+            :data:`RECONNECT_S` afterwards.
 
     Raises:
         ConfigError: if the URL is of another kind.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience_s: float | None = None) -> None:
         self.url = url
         self.dialect = dialect_of(url)
+        self._patience_s = patience_s
+        self._has_answered = False
         # Keyed by process and thread. The entry of a thread that ended serves the next one with its ident.
         self._sessions: dict[tuple[int, int], tuple[Connection, Session]] = {}
         _databases.add(self)
@@ -103,11 +115,16 @@ class Database:
 
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
         """Return all rows of a query."""
-        return self.session().rows(sql, parameters)
+        try:
+            return self.session().rows(sql, parameters)
+        except UnreachableError:
+            # The server went away since the last statement. A query may be asked again, on a new connection.
+            return self.session().rows(sql, parameters)
 
     def row(self, sql: str, parameters: Sequence[object] = ()) -> Row | None:
         """Return the first row of a query, or None."""
-        return self.session().row(sql, parameters)
+        rows = self.rows(sql, parameters)
+        return rows[0] if rows else None
 
     def each(self, texts: Iterable[str]) -> object:
         """Return the parameter that ``{each}`` stands for: any number of texts in one."""
@@ -120,8 +137,7 @@ class Database:
         On SQLite the right to write is taken at the start: a transaction that took it on its first write
         could find that what it had read before is no longer so, and would have to be repeated.
         """
-        connection, session = self._own()
-        self._control(connection, self.dialect.begin_sql)
+        connection, session = self._begun()
         try:
             yield session
             self._control(connection, "COMMIT")
@@ -135,16 +151,40 @@ class Database:
         for connection, _ in sessions.values():
             connection.close()
 
+    def _begun(self) -> tuple[Connection, Session]:
+        connection, session = self._own()
+        try:
+            self._control(connection, self.dialect.begin_sql)
+        except UnreachableError:
+            # Nothing has happened yet in this transaction.
+            connection, session = self._own()
+            self._control(connection, self.dialect.begin_sql)
+        return connection, session
+
     def _own(self) -> tuple[Connection, Session]:
         key = (os.getpid(), threading.get_ident())
         own = self._sessions.get(key)
         if own is None or self.dialect.is_lost(own[0]):
-            try:
-                connection = self.dialect.connect()
-            except self.dialect.errors as error:
-                raise self.dialect.translated(error) from error
+            if own is not None:
+                own[0].close()
+            connection = self._connect()
             own = self._sessions[key] = connection, Session(connection, self.dialect)
+            self._has_answered = True
         return own
+
+    def _connect(self) -> Connection:
+        patience_s = self._patience_s
+        if patience_s is None:
+            patience_s = RECONNECT_S if self._has_answered else 0.0
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                return self.dialect.connect()
+            except self.dialect.errors as error:
+                translated = self.dialect.translated(error)
+                if not isinstance(translated, UnreachableError) or time.monotonic() > deadline:
+                    raise translated from error
+            time.sleep(_PAUSE_S)
 
     def _control(self, connection: Connection, sql: str) -> None:
         try:

@@ -239,7 +239,8 @@ class PostgresDialect:
             return StorageError("catalog: the disk of its PostgreSQL server is full; free some space and try again")
         if isinstance(error, psycopg.errors.UndefinedTable):
             return ConfigError("the database that catalog_conn names has no catalog; make one with: mlpipe init")
-        if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+        # Without a state: no connection. 57P: the server goes down or comes up. 08: the connection broke.
+        if isinstance(error, psycopg.OperationalError) and (error.sqlstate or "08").startswith(("57P", "08")):
             first_line = str(error).partition("\n")[0]
             return UnreachableError(f"the PostgreSQL server that catalog_conn names does not answer: {first_line}")
         return error

@@ -49,6 +49,20 @@ class RecordPart(Part):
         """Return all datastores by name."""
         return [DATASTORES.row(row) for row in self._database.rows(f"{DATASTORES.select} ORDER BY name")]
 
+    def delete_datastore(self, name: str) -> None:
+        """Forget a datastore. What lies there stays.
+
+        Raises:
+            NotFoundError: if there is none of that name.
+            ConfigError: if it is the default one.
+        """
+        with self._database.transaction() as session:
+            session.lock("datastores")
+            deleted = session.run("DELETE FROM datastores WHERE name = ? AND is_default = 0", (stored_text(name),))
+        if not deleted:
+            self.get_datastore(name)
+            raise ConfigError(f"datastore '{name}' is the default one; call set_default_datastore with another first")
+
     def set_default_datastore(self, name: str) -> None:
         """Make a datastore the default.
 

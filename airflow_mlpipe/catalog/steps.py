@@ -110,7 +110,7 @@ class StepPart(Part):
             check_pins(session, [step.result_id for step in steps])
             session.run_many(sql, rows)
 
-    def update_step(self, run_id: str, step_id: str, **columns: Any) -> bool:
+    def update_step(self, run_id: str, step_id: str, *, of_try: int | None = None, **columns: Any) -> bool:
         """Change fields of a step.
 
         A final status stays: an update that gives another one is refused as a whole, and so is another result for a
@@ -120,6 +120,7 @@ class StepPart(Part):
         Args:
             run_id: the run.
             step_id: the step.
+            of_try: the try that says so; refused once a later one has begun, which may be while this one ends.
             **columns: fields of :class:`StepRow` and their new values.
 
         Returns:
@@ -135,7 +136,7 @@ class StepPart(Part):
             check_pins(session, [columns.get("result_id")])
             if columns.get("status") == "running":
                 _check_start(session, run_id, step_id)
-            changed = update_step(session, run_id, step_id, columns)
+            changed = update_step(session, run_id, step_id, columns, of_try)
         if not changed:
             self.step(run_id, step_id)
         return changed
@@ -162,7 +163,9 @@ def completed_by(result: StepResult) -> dict[str, Any]:
     }
 
 
-def update_step(session: Session, run_id: str, step_id: str, columns: Mapping[str, Any]) -> bool:
+def update_step(
+    session: Session, run_id: str, step_id: str, columns: Mapping[str, Any], of_try: int | None = None
+) -> bool:
     """Do what :meth:`StepPart.update_step` says in a transaction; False also if there is no such step."""
     status = columns.get("status")
     if status == "running":
@@ -180,4 +183,7 @@ def update_step(session: Session, run_id: str, step_id: str, columns: Mapping[st
             sql += " OR (status = 'failed' AND try_number < ?)"
             parameters.append(columns["try_number"])
         sql += ")"
+    if of_try is not None:
+        sql += " AND (try_number IS NULL OR try_number <= ?)"
+        parameters.append(of_try)
     return session.run(sql, parameters) > 0

@@ -48,6 +48,9 @@ def status() -> int:
         OUT.say(f"workspace '{workspace.name}': Airflow at {about['url']} {how}")
         if "password" in about:
             OUT.say(f"user {about['user']}, password {about['password']}")
+        for name, count in about["restarts"].items():
+            times = "once" if count == 1 else f"{count} times"
+            OUT.say(f"its {name} had ended and was started again, {times}; its log: {workspace.dir}/airflow/{name}.log")
     elif engine == "embedded":
         OUT.say(f"workspace '{workspace.name}': runs go on without a server")
     else:

@@ -12,6 +12,7 @@ from airflow_mlpipe.model.graph import dependencies
 from airflow_mlpipe.model.spec import PipelineSpec
 
 DIED = "the dispatcher died"
+WITHOUT_A_WORD = "its task ended in Airflow before it was done: its process was killed, or somebody marked it"
 
 _LATEST = 500
 """How many of the newest runs are looked through for dead ones."""
@@ -100,4 +101,5 @@ def fail_running_steps(catalog: Catalog, run_id: str, error: str) -> None:
     now = datetime.now(UTC)
     for row in catalog.steps(run_id):
         if row.status == "running":
-            catalog.update_step(run_id, row.step_id, status="failed", error=error, ended_at=now)
+            told = f"step '{row.name}': {error}"
+            catalog.update_step(run_id, row.step_id, status="failed", error=told, ended_at=now)

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES, RunRow
-from airflow_mlpipe.engine.bookkeeping import close_run, fail_running_steps
+from airflow_mlpipe.engine.bookkeeping import WITHOUT_A_WORD, close_run, fail_running_steps
 from airflow_mlpipe.engine.names import dag_run_of, digest_tag, pool_of
 from airflow_mlpipe.engine.rest import AirflowApi, Login
 from airflow_mlpipe.engine.room import Room
@@ -299,7 +299,7 @@ class ServerEngine:
         if any(step.status == "running" for step in catalog.steps(row.id)):
             if _age_s(dag_run) < _LAST_WORDS_S:
                 return
-            fail_running_steps(catalog, row.id, "its task ended in Airflow without a word")
+            fail_running_steps(catalog, row.id, WITHOUT_A_WORD)
         close_run(catalog, row.id, spec, error=None if dag_run["state"] == "success" else self._blame(dag_run))
 
     def _blame(self, dag_run: dict[str, Any]) -> str:

@@ -1,9 +1,12 @@
-"""The end of a DAG run in the catalog. Called inside Airflow's scheduler and API server: brief, and it never raises."""
+"""What is done when Airflow tells of something: its scheduler starts, a DAG run has ended.
+
+Called inside Airflow's own processes: brief, and it never raises.
+"""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.listeners import hookimpl
 
@@ -13,6 +16,20 @@ if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
 
 _log = logging.getLogger(__name__)
+
+
+@hookimpl
+def on_starting(component: Any) -> None:
+    """Load what tasks need into a scheduler that is about to fork their processes."""
+    # A task tells of its start as well; it has no job.
+    if getattr(component, "job_type", None) != "SchedulerJob":
+        return
+    try:
+        from airflow_mlpipe.engine.preload import preload
+
+        preload()
+    except Exception:
+        _log.exception("what tasks need could not be loaded beforehand; each loads it for itself")
 
 
 @hookimpl
@@ -43,7 +60,8 @@ def _close(dag_run: DagRun, said: str | None) -> None:
 
         for task in dag.tasks:
             if task.task_type == "ReuseSensor" and task.task_id.endswith(REUSE_CHECK):
-                share = Share(room=room_of(task.workspace), part=task.task_id.removesuffix(REUSE_CHECK))
+                # Not patient: the scheduler waits.
+                share = Share(room=room_of(task.workspace, patience_s=0.0), part=task.task_id.removesuffix(REUSE_CHECK))
                 notes = share.close(dag_run, said)
                 if notes is not None:
                     write_notes(dag_run, share.part, notes)

@@ -123,7 +123,11 @@ class StepOperator(BaseOperator):
         from airflow_mlpipe.engine.flight import StepWaits
         from airflow_mlpipe.engine.room import room_of
         from airflow_mlpipe.engine.runs import Attempt, StepNotNeeded
+        from airflow_mlpipe.execution.processes import die_with_parent
 
+        # Airflow's supervisor, which ends this process when it has to: killed itself, it would leave the script running
+        # beside the next try.
+        die_with_parent()
         ti = context["ti"]
         try:
             share = Share(room=room_of(self.workspace), part=self.part, spec_digest=self.spec_digest)
@@ -154,7 +158,7 @@ class StepOperator(BaseOperator):
 
     def on_kill(self) -> None:
         """End the script: the task was ended from outside."""
-        self._killed = "the task was ended"
+        self._killed = "its task was ended from outside"
 
     def _give_up(self, error: MlpipeError) -> NoReturn:
         """Fail with one line; a user's mistake is not tried again."""

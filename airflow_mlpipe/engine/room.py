@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mlpipe.catalog.catalog import Catalog
-from airflow_mlpipe.catalog.rows import RunRow
+from airflow_mlpipe.catalog.connection import RECONNECT_S
+from airflow_mlpipe.catalog.rows import DatastoreRow, RunRow
 from airflow_mlpipe.engine.flight import LEASE_TTL_S, LeaseKeeper
 from airflow_mlpipe.engine.names import CONF_KEY, WORKSPACE_VARIABLE
 from airflow_mlpipe.engine.runs import EngineRun
@@ -20,17 +21,24 @@ from airflow_mlpipe.model.data import is_web
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.reuse.facts import WorkspaceFacts
-from airflow_mlpipe.storage.datastore import LocalStore, open_store
+from airflow_mlpipe.storage.datastore import LocalStore, check_local, open_any
 from airflow_mlpipe.storage.stat_index import StatIndex
 
 
 class Room:
     """One workspace, opened lazily and kept: a worker runs many tasks of it."""
 
-    def __init__(self, folder: Path) -> None:
-        """Name the ``.mlpipe`` folder; nothing is opened before it is needed."""
+    def __init__(self, folder: Path, patience_s: float = RECONNECT_S) -> None:
+        """Name the ``.mlpipe`` folder; nothing is opened before it is needed.
+
+        Args:
+            folder: of the workspace.
+            patience_s: how long a catalog that does not answer is asked again: a task must not fail for a database that
+                is being started anew.
+        """
         self.folder = Path(folder)
-        self._stores: dict[str, LocalStore] = {}
+        self._patience_s = patience_s
+        self._stores: dict[str, Any] = {}
         self._specs: dict[Digest, PipelineSpec] = {}
         self._runs: dict[str, EngineRun] = {}
 
@@ -61,7 +69,8 @@ class Room:
     @cached_property
     def catalog(self) -> Catalog:
         """The workspace's catalog."""
-        return Catalog.open(self.config.get("catalog_conn") or f"sqlite:///{self.folder / 'catalog.db'}")
+        url = self.config.get("catalog_conn") or f"sqlite:///{self.folder / 'catalog.db'}"
+        return Catalog.open(url, patience_s=self._patience_s)
 
     @cached_property
     def leases(self) -> LeaseKeeper:
@@ -77,7 +86,7 @@ class Room:
     @cached_property
     def default_store(self) -> LocalStore:
         """The default datastore, which keeps snapshots, manifests and outputs."""
-        return self.store(self.catalog.get_datastore().name)
+        return check_local(self.store(self.catalog.get_datastore().name))
 
     @cached_property
     def facts(self) -> WorkspaceFacts:
@@ -98,18 +107,17 @@ class Room:
             workspace_id=self.config.get("id", ""),
         )
 
-    def store(self, name: str) -> LocalStore:
-        """Return the datastore of that name.
+    def store(self, name: str) -> Any:
+        """Return the datastore of that name: files, here or elsewhere, or a database.
 
         Raises:
-            ConfigError: if the workspace has none of that name.
+            NotFoundError: if the workspace has none of that name.
+            ConfigError: if what it needs - a library, a connection - is missing.
         """
         if name not in self._stores:
-            if is_web(name):
-                self._stores[name] = open_store(name, name, {})
-                return self._stores[name]
-            row = self.catalog.get_datastore(name)
-            self._stores[name] = open_store(row.name, row.url, row.options)
+            limit = self.config.get("settings", {}).get("cache_limit_bytes")
+            row = DatastoreRow(name=name, url=name) if is_web(name) else self.catalog.get_datastore(name)
+            self._stores[name] = open_any(row.name, row.url, row.options, self.folder, limit)
         return self._stores[name]
 
     def spec(self, digest: Digest) -> PipelineSpec:
@@ -155,13 +163,17 @@ class Room:
 
 
 @cache
-def room_at(folder: str) -> Room:
+def room_at(folder: str, patience_s: float = RECONNECT_S) -> Room:
     """Return the room of a ``.mlpipe`` folder; one for each process."""
-    return Room(Path(folder))
+    return Room(Path(folder), patience_s)
 
 
-def room_of(workspace: str | None) -> Room:
+def room_of(workspace: str | None, patience_s: float = RECONNECT_S) -> Room:
     """Return the room an operator works in.
+
+    Args:
+        workspace: its ``.mlpipe`` folder, or None for the one that the environment names.
+        patience_s: see :class:`Room`.
 
     Raises:
         ConfigError: if neither the operator nor the environment names a workspace.
@@ -169,4 +181,4 @@ def room_of(workspace: str | None) -> Room:
     folder = workspace or os.environ.get(WORKSPACE_VARIABLE)
     if not folder:
         raise ConfigError(f"no workspace: set {WORKSPACE_VARIABLE} to the path of its .mlpipe folder")
-    return room_at(folder)
+    return room_at(folder, patience_s)

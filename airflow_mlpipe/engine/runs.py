@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.catalog.leases import waiting_reason
@@ -155,7 +156,7 @@ class EngineRun:
         except StepWaits:
             raise
         except StepStoppedError as error:
-            self._end(row, "canceled", self.stop_reason() or error.message)
+            self._end(row, "canceled", self.stop_reason() or error.message, attempt.number)
             raise
         except MlpipeError as error:
             self._failed(row, error, attempt)
@@ -356,22 +357,28 @@ class EngineRun:
                 step = self.spec.step_by_id[decision.step]
                 publish(step, decision.result.outputs, self.room.store, self.room.index)
 
-    def _end(self, row: StepRow, status: str, error: str) -> None:
+    def _end(self, row: StepRow, status: str, error: str, of_try: int | None = None) -> None:
+        now = datetime.now(UTC)
         self._catalog.update_step(
-            self.row.id, row.step_id, status=status, error=error, reason=error, ended_at=datetime.now(UTC)
+            self.row.id, row.step_id, of_try=of_try, status=status, error=error, reason=error, ended_at=now
         )
 
     def _failed(self, row: StepRow, error: MlpipeError, attempt: Attempt) -> None:
         """Note a failed try; the last one of a step stops the run, unless the run goes on past failures."""
         last = attempt.last or is_final(error)
-        columns = {"error": error.message, "try_number": attempt.number}
+        update = partial(
+            self._catalog.update_step,
+            self.row.id,
+            row.step_id,
+            of_try=attempt.number,
+            error=error.message,
+            try_number=attempt.number,
+        )
         if not last:
-            reason = f"try {attempt.number} failed, to be tried again"
-            self._catalog.update_step(self.row.id, row.step_id, status="not_started", reason=reason, **columns)
+            update(status="not_started", reason=f"try {attempt.number} failed, to be tried again")
             return
-        now = datetime.now(UTC)
-        self._catalog.update_step(self.row.id, row.step_id, status="failed", ended_at=now, **columns)
-        if not self.row.continue_on_step_failure:
+        counts = update(status="failed", ended_at=datetime.now(UTC))
+        if counts and not self.row.continue_on_step_failure:
             self._catalog.request_stop(self.row.id, "failure", f"step '{row.name}' failed")
 
 

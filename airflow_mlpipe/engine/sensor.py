@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue, SkipMixin
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_mlpipe.engine.names import REUSE_CHECK
-from airflow_mlpipe.errors import MissingDataError, MlpipeError, UsageError
+from airflow_mlpipe.errors import MissingDataError, MlpipeError, ServiceError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -51,6 +52,9 @@ class ReuseSensor(BaseSensorOperator, SkipMixin):
         kwargs.setdefault("poke_interval", 2.0)
         kwargs.setdefault("mode", "reschedule" if wait_for_inputs_s else "poke")
         kwargs.setdefault("timeout", wait_for_inputs_s + 3600)
+        # For a catalog or a store that is out of reach for a moment; a user's mistake is not tried again.
+        kwargs.setdefault("retries", 2)
+        kwargs.setdefault("retry_delay", timedelta(seconds=5))
         super().__init__(**kwargs)
         self.spec_digest = spec_digest
         self.publish = publish
@@ -85,6 +89,10 @@ class ReuseSensor(BaseSensorOperator, SkipMixin):
             run.fail(str(error))
             raise AirflowFailException(str(error)) from None
         except MlpipeError as error:
+            ti = context["ti"]
+            if isinstance(error, (StorageError, ServiceError)) and ti.try_number <= ti.max_tries:
+                self.log.error("%s", error.message)
+                raise AirflowException(error.message.splitlines()[0]) from None
             run.fail(error.message)
             raise AirflowFailException(error.message) from None
         return True

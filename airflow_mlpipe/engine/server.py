@@ -51,6 +51,7 @@ class Server:
         self._say = say
         self._services: list[Service] = []
         self._guard: Guard | None = None
+        self._trouble = ""
 
     def run(self, port: int | None, ready: Callable[[ServerState], None]) -> None:
         """Serve until this process is asked to end: by SIGTERM, or Ctrl-C.
@@ -67,16 +68,14 @@ class Server:
         self._home.folder.mkdir(parents=True, exist_ok=True)
         lock = self._take_lock()
         try:
-            state = self._state(port)
+            state = self._write(self._state(port))
             close_dead_runs(self._room.catalog)
-            write_private(self._home.state, asdict(state))
             variables = environment(self._home, self._room.config, state.url, self._room.max_active_steps)
             self._prepare(process_environment(variables))
             self._start(process_environment(variables), lock)
-            state = self._wait(state)
-            write_private(self._home.state, asdict(state))
+            state = self._write(self._wait(state))
             ready(state)
-            self._watch()
+            self._watch(state)
         finally:
             # Asked twice to end, it ends no faster: a child left behind would go on with the workspace's runs.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -175,25 +174,46 @@ class Server:
             self._revive()
             time.sleep(_TICK_S)
 
-    def _watch(self) -> None:
+    def _write(self, state: ServerState) -> ServerState:
+        write_private(self._home.state, asdict(state))
+        return state
+
+    def _watch(self, state: ServerState) -> None:
         engine = ServerEngine(self._home.workspace)
         swept = 0.0
         while True:
-            self._revive()
+            for name in self._revive():
+                state = self._write(replace(state, restarts={**state.restarts, name: state.restarts.get(name, 0) + 1}))
             if time.monotonic() - swept > _SWEEP_S:
-                # The API server may be on its way up again: next time, then.
-                with suppress(UnreachableError):
-                    engine.adopt()
-                    engine.sweep()
+                self._look_after_runs(engine)
                 swept = time.monotonic()
             time.sleep(_TICK_S)
 
-    def _revive(self) -> None:
-        for service in self._services:
-            if service.revive():
-                if self._guard is not None:
-                    self._guard.add(service)
-                self._say(f"Airflow's {service.name} had ended and was started again; its log: {service.log}")
+    def _look_after_runs(self, engine: ServerEngine) -> None:
+        """Take runs that nobody takes, close those that nobody waits for. Next time, if it cannot be done now."""
+        try:
+            engine.adopt()
+            engine.sweep()
+        except UnreachableError:
+            # The API server is on its way up again.
+            return
+        except Exception as error:
+            # Airflow goes on with its runs, whatever has become of the catalog.
+            told = error.message if isinstance(error, MlpipeError) else f"{type(error).__name__}: {error}"
+            if told != self._trouble:
+                self._say(f"runs cannot be looked after: {told}")
+            self._trouble = told
+        else:
+            self._trouble = ""
+
+    def _revive(self) -> list[str]:
+        """Start the services again that have ended; returns their names."""
+        revived = [service for service in self._services if service.revive()]
+        for service in revived:
+            if self._guard is not None:
+                self._guard.add(service)
+            self._say(f"Airflow's {service.name} had ended and was started again; its log: {service.log}")
+        return [service.name for service in revived]
 
 
 def _port_of_last_time(home: ServerHome) -> int | None:

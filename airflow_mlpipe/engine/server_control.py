@@ -108,7 +108,7 @@ class ServerControl:
 
         Returns:
             ``engine`` - ``server``, ``embedded`` (a dispatcher works) or ``none`` -, and of a server ``url``, ``user``,
-            ``ready`` and ``unwell``, what is wrong with it.
+            ``ready``, ``unwell``, what is wrong with it, and ``restarts``, how often each process was started again.
         """
         url = remote_url(self._room)
         state = ServerState.of(self._home)
@@ -117,7 +117,8 @@ class ServerControl:
         engine = ServerEngine(self._home.workspace)
         unwell = engine.unwell()
         about = {"url": url, "user": engine.api.login.user} if url or state is None else _public(state)
-        return {"engine": "server", **about, "ready": not unwell, "unwell": unwell}
+        restarts = {} if url or state is None else state.restarts
+        return {"engine": "server", **about, "ready": not unwell, "unwell": unwell, "restarts": restarts}
 
     def variables(self) -> dict[str, str]:
         """Return the environment in which the stock ``airflow`` command sees this workspace.

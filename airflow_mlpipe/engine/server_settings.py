@@ -37,6 +37,8 @@ _TUNING = {
     # And a task whose process was killed is failed, or tried again.
     "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
     "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+    # A task gives up after so many signs of life that no API server took, of ten seconds each: the scheduler is first.
+    "WORKERS__MAX_FAILED_HEARTBEATS": "10",
     # From a publish to a DAG that can be triggered.
     "CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
     "DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from airflow_mlpipe.engine.server_settings import ServerHome
 from airflow_mlpipe.errors import ConfigError
@@ -20,6 +20,7 @@ class ServerState:
         user: who may log in.
         password: of that user.
         ready: whether all of Airflow has said that it is well.
+        restarts: how often each of Airflow's processes had ended and was started again.
     """
 
     pid: int
@@ -28,6 +29,7 @@ class ServerState:
     user: str
     password: str
     ready: bool = False
+    restarts: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, home: ServerHome) -> ServerState | None:

@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.errors import MlpipeError, NotFoundError, StorageError
 from airflow_mlpipe.execution.collect import Collected, collect
-from airflow_mlpipe.execution.contract import RunIdentity, StagedInput, StepJob, try_folder
+from airflow_mlpipe.execution.contract import RunIdentity, StagedInput, StepJob, step_run_folder, try_folder
 from airflow_mlpipe.execution.deliver import publish, register
 from airflow_mlpipe.execution.kept import Kept, keep
 from airflow_mlpipe.execution.launch import Exit, launch
+from airflow_mlpipe.execution.processes import end_carriers, mark_of
 from airflow_mlpipe.execution.recording import keep_record
 from airflow_mlpipe.execution.report import full_disk
 from airflow_mlpipe.execution.stage import discard, stage
@@ -127,6 +128,7 @@ def run_attempt(
         components=dict(key.components),
     )
     _keep_names(step, key, site)
+    _end_earlier_tries(run)
     job = stage(
         step,
         run,
@@ -141,13 +143,13 @@ def run_attempt(
     try:
         exit = launch(job, stop=stop, on_line=on_line, now=now)
         kept = keep(job, site.default)
-        collected = collect(job, exit, kept, store=site.store, content=site.content, index=site.index)
+        collected = _collect(job, exit, kept, site)
         publish(step, collected.outputs, site.store, site.index)
         register(step, collected.outputs, site.catalog, site.content)
     except BaseException as error:
         if _no_room(error, job):
             _sweep_outputs(job, site)
-        _keep_failure(job, exit, kept, site)
+        _keep_failure(job, exit, kept, site, number)
         raise
     result = _result(job, key, exit, kept, collected)
     _keep_names_of_observed(step, kept.observed, site)
@@ -161,6 +163,17 @@ def run_attempt(
     # Folders of earlier tries, kept to look into a failure, have nothing to tell any more.
     shutil.rmtree(job.work.parent, ignore_errors=True)
     return result
+
+
+def _collect(job: StepJob, exit: Exit, kept: Kept, site: Site) -> Collected:
+    return collect(job, exit, kept, store=site.store, content=site.content, index=site.index, manifests=site.default)
+
+
+def _end_earlier_tries(run: RunIdentity) -> None:
+    """End what is left of a try that is still being ended: it would write to the places of the next one."""
+    tries = step_run_folder(run.workspace.absolute(), run.step_run_id)
+    if tries.exists():
+        end_carriers(f"{mark_of(tries)}/")
 
 
 def _keep_names(step: StepSpec, key: StepKey, site: Site) -> None:
@@ -214,15 +227,15 @@ def _staged(step: StepSpec, key: StepKey, results: Mapping[str, StepResult]) -> 
     return staged
 
 
-def _keep_failure(job: StepJob, exit: Exit | None, kept: Kept | None, site: Site) -> None:
+def _keep_failure(job: StepJob, exit: Exit | None, kept: Kept | None, site: Site, number: int) -> None:
     """Keep what a failed try leaves. Why it failed matters more than what cannot be kept: that is only logged."""
     try:
         try:
-            _note_failure(job, exit, kept, site)
+            _note_failure(job, exit, kept, site, number)
         except StorageError:
             # Most likely the step has filled the disk.
             _sweep_outputs(job, site)
-            _note_failure(job, exit, kept, site)
+            _note_failure(job, exit, kept, site, number)
     except MlpipeError as error:
         _log.warning("step '%s': what it wrote could not be kept: %s", job.step.name, error.message)
 
@@ -243,13 +256,14 @@ def _sweep_outputs(job: StepJob, site: Site) -> None:
             _log.warning("step '%s': its outputs could not be removed: %s", job.step.name, error.message)
 
 
-def _note_failure(job: StepJob, exit: Exit | None, kept: Kept | None, site: Site) -> None:
+def _note_failure(job: StepJob, exit: Exit | None, kept: Kept | None, site: Site, number: int) -> None:
     """Keep what a try leaves that gives no result, and make room: copies of inputs are of no more use."""
     kept = keep(job, site.default) if kept is None else kept
     run_id = job.context.run_id
     site.catalog.add_written(run_id, kept.parent_written)
     code = None if exit is None else exit.code
-    site.catalog.update_step(run_id, job.step.id, written=kept.written.model_dump(mode="json"), exit_code=code)
+    written = kept.written.model_dump(mode="json")
+    site.catalog.update_step(run_id, job.step.id, of_try=number, written=written, exit_code=code)
     for link in job.links:
         link.unlink(missing_ok=True)
     shutil.rmtree(job.work / "inputs", ignore_errors=True)

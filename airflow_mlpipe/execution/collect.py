@@ -15,6 +15,7 @@ from airflow_mlpipe.execution.report import full_disk, last_lines, traceback_lin
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec, OutputSpec, StepOutputRef
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.result import OutputRecord
+from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.outputs import commit_output, verify_output
 from airflow_mlpipe.storage.selection import Stores
 from airflow_mlpipe.storage.stat_index import StatIndex
@@ -45,6 +46,7 @@ def collect(
     store: Stores,
     content: Callable[[DatasetSpec | DatastorePath], Digest],
     index: StatIndex | None = None,
+    manifests: LocalStore | None = None,
 ) -> Collected:
     """Check that the step did what it promises and commit its outputs.
 
@@ -55,6 +57,7 @@ def collect(
         store: opens a datastore by name.
         content: identity of a dataset or DataReference now; computed in the same way as before the step.
         index: remembers what was read.
+        manifests: keeps the manifests of outputs in remote datastores: the default datastore.
 
     Raises:
         StepStoppedError: if it was ended on request.
@@ -72,7 +75,15 @@ def collect(
     for port in job.step.outputs:
         _check_written(port, job)
     outputs = tuple(
-        commit_output(port, job.context.step_run_id, store(port.datastore), index) for port in job.step.outputs
+        commit_output(
+            port,
+            job.context.step_run_id,
+            store(port.datastore),
+            index,
+            place=job.outputs[port.name],
+            manifests=manifests,
+        )
+        for port in job.step.outputs
     )
     warnings += [f"output '{record.name}' is empty" for record in outputs if not record.files]
     return Collected(outputs, reusable=not changed, warnings=tuple(warnings))

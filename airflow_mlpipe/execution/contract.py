@@ -175,16 +175,21 @@ class StepJob:
         return self.work / "stderr.txt"
 
 
+def step_run_folder(workspace: Path, step_run_id: str) -> Path:
+    """Return the folder of all tries of a step run, in the workspace's own folder."""
+    return workspace / "work" / step_run_id
+
+
 def try_folder(workspace: Path, step_run_id: str, number: int) -> Path:
-    """Return the folder of a try of a step run, counted from 1, in the workspace's own folder."""
-    return workspace / "work" / step_run_id / f"try-{number}"
+    """Return the folder of a try of a step run, counted from 1."""
+    return step_run_folder(workspace, step_run_id) / f"try-{number}"
 
 
 def latest_try(workspace: Path, step_run_id: str) -> Path | None:
     """Return the folder of the latest try of a step run, or None: it never started, or is cleaned up."""
     tries = [
         (int(number), folder)
-        for folder in (workspace / "work" / step_run_id).glob("try-*")
+        for folder in step_run_folder(workspace, step_run_id).glob("try-*")
         if (number := folder.name.removeprefix("try-")).isdecimal()
     ]
     return max(tries)[1] if tries else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from pathlib import Path
@@ -9,8 +10,11 @@ from pathlib import Path
 from airflow_mlpipe.errors import MissingDataError, PipelineError
 from airflow_mlpipe.execution.contract import ContextInput, StagedInput
 from airflow_mlpipe.model.data import DatasetSpec, DatasetView, DatastorePath, InputSpec, StepOutputRef
+from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.outputs import materialise
-from airflow_mlpipe.storage.selection import Stores, empty_folders, files_of, walk_sources
+from airflow_mlpipe.storage.selection import Stores, at_hand, empty_folders, files_of, walk_sources
+
+_log = logging.getLogger(__name__)
 
 _PLAIN = re.compile(r"\w[\w.-]*")
 
@@ -65,8 +69,13 @@ class InputPlaces:
             return self._laid_out(dataset, place, copy=port.mode == "download")
         (only,) = dataset.sources
         store = self._store(only.datastore)
+        expected = known.record.digest if known.record else None
         if port.mode == "download":
-            return materialise(only, store, place, expected=known.record.digest if known.record else None)
+            return materialise(only, store, place, expected=expected)
+        if not isinstance(store, LocalStore):
+            # v1 promises a copy where there is nothing to mount.
+            _log.info("input '%s' lies in datastore '%s' and is downloaded", port.name, store.name)
+            return _read_only(materialise(only, store, place, expected=expected))
         path = store.path_of(only.path)
         if isinstance(port.source, DatastorePath) or (path.exists() and (path.is_file() or only.path)):
             return path
@@ -85,16 +94,17 @@ class InputPlaces:
 
         Links to files only, in real folders: ``os.walk`` does not enter folders that are links.
         """
-        for relative, path in layout(dataset, self._store).items():
-            target = place / relative
-            if path is None:
-                target.mkdir(parents=True, exist_ok=True)
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if copy:
-                shutil.copyfile(path, target)
-            else:
-                target.symlink_to(path)
+        walked = walk_sources(dataset.sources, self._store)
+        for folder in () if dataset.operations else empty_folders(walked):
+            (place / folder).mkdir(parents=True, exist_ok=True)
+        with at_hand(files_of(dataset, walked)) as files:
+            for file in files:
+                target = place / file.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if copy or file.remote is not None:
+                    shutil.copyfile(file.place, target)
+                else:
+                    target.symlink_to(file.place)
         place.mkdir(parents=True, exist_ok=True)
         return place
 
@@ -121,18 +131,12 @@ class InputPlaces:
         return wanted
 
 
-def layout(dataset: DatasetSpec, store: Stores) -> dict[str, Path | None]:
-    """Return every file of `dataset` by its path in it, as v1's ``to_path`` has it; None is an empty folder.
-
-    Raises:
-        MissingDataError: if a source matches nothing.
-        ParameterError: if an operation does not fit the files.
-        StorageError: if a folder cannot be read or a link leads out of its store.
-    """
-    walked = walk_sources(dataset.sources, store)
-    found: dict[str, Path | None] = {} if dataset.operations else dict.fromkeys(empty_folders(walked))
-    found.update((file.name, file.place) for file in files_of(dataset, walked))
-    return found
+def _read_only(path: Path) -> Path:
+    """Take the right to write from a copy that stands for the data itself."""
+    for each in [path, *path.rglob("*")]:
+        if each.is_file() and not each.is_symlink():
+            each.chmod(0o444)
+    return path
 
 
 def _source(port: InputSpec, known: StagedInput) -> DatasetSpec | DatastorePath:

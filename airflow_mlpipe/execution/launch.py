@@ -146,7 +146,8 @@ def _wait(
         while True:
             left_s = STOP_CHECK_S if deadline is None else min(STOP_CHECK_S, deadline - time.monotonic())
             if ended(max(left_s, 0.0)):
-                return None, False
+                # Whoever ends the whole process group ends the script before it is asked why.
+                return (stop() if (process.poll() or 0) < 0 else None), False
             follower(False)
             reason = stop()
             if reason is not None:

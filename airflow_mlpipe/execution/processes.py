@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import psutil
 
 _PR_SET_PDEATHSIG = 1
+_PR_GET_PDEATHSIG = 2
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_CHILD_SUBREAPER = 37
 
@@ -69,6 +70,19 @@ def dying_with_parent(argv: Sequence[str]) -> tuple[list[str], Callable[[], None
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
     return list(argv), before_exec
+
+
+def die_with_parent() -> None:
+    """Make this process die with the thread that forked it, unless it has chosen a signal for that already."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    prctl = _prctl()
+    chosen = ctypes.c_int(0)
+    prctl(_PR_GET_PDEATHSIG, ctypes.byref(chosen), 0, 0, 0)
+    if chosen.value == 0:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 @contextlib.contextmanager
@@ -145,6 +159,18 @@ def carries(pid: int, mark: str) -> bool:
         return psutil.Process(pid).environ().get(name) == value
     except psutil.Error:
         return False
+
+
+def end_carriers(mark: str) -> None:
+    """End at once every process of this user that was started with an environment entry that begins with `mark`."""
+    start = os.fsencode(mark)
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if any(each.startswith(start) for each in entry.read_bytes().split(b"\0")):
+                found.append(int(entry.parent.name))
+    if found:
+        end_tree(found, grace_s=0.0)
 
 
 def reap(pid: int) -> None:

@@ -39,7 +39,7 @@ def keep_record(
         run=RecordedRun(**_taken(run, RecordedRun)),
         step=RecordedStep(**_taken(step, RecordedStep)),
         workspace=workspace_id,
-        datastores={name: store(name).root.as_uri() for name in sorted({each.datastore for each in result.outputs})},
+        datastores={name: store(name).url for name in sorted({each.datastore for each in result.outputs})},
         default_datastore=default.name,
     )
     write_result(record, default)

@@ -22,7 +22,7 @@ from airflow_mlpipe.execution.variables import variables
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.storage.atomic import system_errors
 from airflow_mlpipe.storage.datastore import LocalStore
-from airflow_mlpipe.storage.outputs import attempt_path, sweep_attempt
+from airflow_mlpipe.storage.outputs import place_of, sweep_attempt
 from airflow_mlpipe.storage.selection import Stores
 from airflow_mlpipe.storage.snapshot import extract_snapshot
 
@@ -67,7 +67,7 @@ def stage(
         cwd.mkdir(parents=True)
     try:
         _lay_code(step, default, cwd)
-        outputs = _prepare_outputs(step, run.step_run_id, store)
+        outputs = _prepare_outputs(step, run.step_run_id, store, work)
         given = {port.name: places.place(port, inputs[port.name]) for port in step.inputs}
         context = _context(step, run, given, outputs, work / "events.jsonl")
         env = variables(step, context, work / "context.json", parent=parent, passed=passed)
@@ -108,13 +108,16 @@ def _lay_code(step: StepSpec, default: LocalStore, cwd: Path) -> None:
             (cwd / name).mkdir(exist_ok=True)
 
 
-def _prepare_outputs(step: StepSpec, step_run_id: str, store: Stores) -> dict[str, Path]:
+def _prepare_outputs(step: StepSpec, step_run_id: str, store: Stores, work: Path) -> dict[str, Path]:
     """Return where each output goes. An output itself does not exist yet, but its parent does, as in v1."""
     for name in {port.datastore for port in step.outputs}:
-        sweep_attempt(step_run_id, store(name))
+        opened = store(name)
+        # Elsewhere nothing is written before the commit, which removes what an earlier one has left.
+        if isinstance(opened, LocalStore):
+            sweep_attempt(step_run_id, opened)
     places = {}
     for port in step.outputs:
-        path = store(port.datastore).path_of(attempt_path(port.kind, step_run_id, port.name))
+        path = place_of(port, step_run_id, store(port.datastore), work)
         with system_errors("write", path):
             (path if port.kind == "dataset" else path.parent).mkdir(parents=True, exist_ok=True)
         places[port.name] = path

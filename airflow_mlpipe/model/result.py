@@ -57,6 +57,7 @@ class OutputRecord(Frozen):
         size_bytes: sum of its files' sizes.
         files: number of files.
         is_file: True if the output is one file rather than a folder.
+        stored: what a remote datastore says of its files, as one digest; None in a folder of this machine.
     """
 
     name: str
@@ -66,6 +67,7 @@ class OutputRecord(Frozen):
     size_bytes: int = 0
     files: int = 0
     is_file: bool = False
+    stored: Digest | None = None
 
 
 class MetricRecord(Frozen):

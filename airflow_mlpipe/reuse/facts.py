@@ -16,6 +16,7 @@ from airflow_mlpipe.storage.content import source_digest, source_manifest
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.manifests import read_manifest
 from airflow_mlpipe.storage.outputs import verify_output
+from airflow_mlpipe.storage.selection import Stores
 from airflow_mlpipe.storage.stat_index import StatIndex
 
 ABSENT = digest_json("absent", None)
@@ -30,7 +31,7 @@ class WorkspaceFacts:
     def __init__(
         self,
         catalog: Catalog,
-        store: Callable[[str], LocalStore],
+        store: Stores,
         manifests: LocalStore,
         index: StatIndex,
         environment: Callable[[StepSpec], Mapping[str, JsonValue]],

@@ -126,7 +126,8 @@ def collect_garbage(
     if places and not attempts:
         raise StorageError(
             f"the catalog knows of no run, but its datastores hold {len(places)} outputs; if it was lost, "
-            "'mlpipe catalog rebuild' makes it again; nothing was removed"
+            "'mlpipe catalog rebuild' makes it again; what that does not put back can go after the next run; "
+            "nothing was removed"
         )
     needed = catalog.keeper.needed_digests()
     work.places(places, attempts, seen, None if unused_for is None else now - unused_for)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -17,9 +17,7 @@ from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.ledger import Found, list_models, list_results, model_versions, read_spec
 from airflow_mlpipe.storage.outputs import check_output
-
-Stores = Callable[[str], LocalStore]
-"""Opens a datastore by name."""
+from airflow_mlpipe.storage.selection import Stores
 
 
 @dataclass(slots=True)

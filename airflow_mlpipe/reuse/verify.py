@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from airflow_mlpipe.catalog.catalog import Catalog
@@ -14,7 +14,8 @@ from airflow_mlpipe.storage.archive import check_snapshot
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.ledger import NEWER, read_model, read_result
 from airflow_mlpipe.storage.manifests import read_manifest
-from airflow_mlpipe.storage.outputs import check_output, verify_output
+from airflow_mlpipe.storage.outputs import check_output, read_output
+from airflow_mlpipe.storage.selection import Store, Stores
 from airflow_mlpipe.storage.tree import tree_digest
 
 MEND = "'mlpipe catalog rebuild' writes it"
@@ -67,7 +68,7 @@ class Verified:
 
 def verify(
     catalog: Catalog,
-    store: Callable[[str], LocalStore],
+    store: Stores,
     default: LocalStore,
     *,
     read_data: bool = False,
@@ -94,9 +95,7 @@ def verify(
 
 
 class _Verification:
-    def __init__(
-        self, catalog: Catalog, store: Callable[[str], LocalStore], default: LocalStore, read_data: bool
-    ) -> None:
+    def __init__(self, catalog: Catalog, store: Stores, default: LocalStore, read_data: bool) -> None:
         self.done = Verified()
         self._catalog = catalog
         self._store = store
@@ -138,16 +137,19 @@ class _Verification:
             if problem is not None:
                 yield problem, True
             elif not self._has_manifest(output.digest, store):
-                yield f"the manifest of output '{output.name}' is missing from {store.name}; {MEND}", False
+                yield (
+                    f"the manifest of output '{output.name}' is missing from {self._keeper(store).name}; {MEND}",
+                    False,
+                )
 
-    def _of_output(self, output: OutputRecord, store: LocalStore) -> str | None:
-        return check_output(output, store) or (verify_output(output, store, index=None) if self._read_data else None)
+    def _of_output(self, output: OutputRecord, store: Store) -> str | None:
+        return check_output(output, store) or (read_output(output, store) if self._read_data else None)
 
-    def _opened(self, name: str) -> LocalStore | None:
+    def _opened(self, name: str) -> Store | None:
         """Return a datastore, or None if it is not there: one problem, not one for each of its results."""
         try:
-            store = self._store(name)
-            if store.root.is_dir():
+            store: Store = self._store(name)
+            if not isinstance(store, LocalStore) or store.root.is_dir():
                 return store
             text = f"its folder '{store.root}' is not there; mount it, or register it anew"
         except MlpipeError as error:
@@ -157,10 +159,15 @@ class _Verification:
             self._problem(f"datastore '{name}'", text)
         return None
 
-    def _has_manifest(self, digest: Digest, store: LocalStore) -> bool:
-        key = store.name, digest
+    def _keeper(self, store: Store) -> LocalStore:
+        """Return the datastore that keeps the manifests of outputs in `store`."""
+        return store if isinstance(store, LocalStore) else self._default
+
+    def _has_manifest(self, digest: Digest, store: Store) -> bool:
+        kept = self._keeper(store)
+        key = kept.name, digest
         if key not in self._manifests:
-            self._manifests[key] = read_manifest(digest, store, remove_damaged=False) is not None
+            self._manifests[key] = read_manifest(digest, kept, remove_damaged=False) is not None
         return self._manifests[key]
 
     def snapshots(self) -> None:

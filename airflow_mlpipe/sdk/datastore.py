@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.errors import MissingDataError, ParameterError
 from airflow_mlpipe.model.data import normalise_path
+from airflow_mlpipe.sdk.datastore_copies import download_below, upload_plan
+from airflow_mlpipe.sdk.datastore_registration import AZURE_CLOUD, Registrations, unregister
 from airflow_mlpipe.sdk.names import UnknownNameError, listed
 
 if TYPE_CHECKING:
+    from airflow_mlpipe.catalog.rows import DatastoreRow
     from airflow_mlpipe.sdk.reference import DataReference
     from airflow_mlpipe.sdk.workspace import Workspace
     from airflow_mlpipe.storage.datastore import LocalStore
+    from airflow_mlpipe.storage.remote import RemoteStore
+
+_TYPES = {
+    "s3": "S3", "s3a": "S3", "gs": "Gcs", "gcs": "Gcs", "http": "Http", "https": "Http", "az": "AzureBlob",
+    "wasb": "AzureBlob", "wasbs": "AzureBlob", "abfs": "AzureDataLakeGen2", "abfss": "AzureDataLakeGen2",
+}  # fmt: skip
 
 
-class Datastore:
+class Datastore(Registrations):
     """A registered datastore of a workspace.
 
     ``workspaceblobstore``, the default one, and ``workspacefilestore`` exist in every workspace. Paths inside are
@@ -78,17 +86,87 @@ class Datastore:
 
     @property
     def datastore_type(self) -> str:
-        """What keeps the data: ``Local``, a folder of this machine."""
-        return "Local"
+        """What keeps the data.
+
+        v1's ``AzureBlob``, ``AzureDataLakeGen2``, ``AzureFile``, ``AzureSqlDatabase`` and ``AzurePostgreSql``; else
+        ``Local`` (a folder of this machine), ``S3``, ``Gcs``, ``Http`` or ``Sql``.
+        """
+        from airflow_mlpipe.storage.urls import is_database
+
+        known, url = self._row.options.get("datastore_type"), self._row.url
+        return str(known or ("Sql" if is_database(url) else _TYPES.get(url.partition("://")[0].lower(), "Local")))
 
     @property
-    def container_name(self) -> str:
-        """Name of the folder that keeps the data; v1's name of the blob container."""
-        return self._store.path_of("").name
+    def url(self) -> str:
+        """Where it lies, without secrets."""
+        return self._row.url
 
     @property
-    def _store(self) -> LocalStore:
-        return self._workspace.store(self._name)
+    def container_name(self) -> str | None:
+        """The container, bucket, file system or host that keeps the data; of a local one the folder's name."""
+        from airflow_mlpipe.storage.datastore import check_local
+
+        options, url = self._row.options, self._row.url
+        if url.startswith("file://"):
+            return str(options.get("share") or check_local(self._store).path_of("").name)
+        place = url.partition("://")[2].partition("/")[0]
+        return place.partition("@")[0] if self.datastore_type.startswith("Azure") else place.rpartition("@")[2]
+
+    @property
+    def account_name(self) -> str | None:
+        """The storage account of an Azure datastore; None for others."""
+        place = self._row.url.partition("://")[2].partition("/")[0]
+        named = place.partition("@")[2].partition(".")[0] if self.datastore_type.startswith("Azure") else ""
+        return self._row.options.get("account_name") or named or None
+
+    @property
+    def protocol(self) -> str | None:
+        """How it is spoken to: ``https`` unless another was registered; None for a local one."""
+        if self.datastore_type == "Local":
+            return None
+        given = self._row.options.get("protocol")
+        return str(given or ("http" if self._row.url.startswith("http://") else "https"))
+
+    @property
+    def endpoint(self) -> str | None:
+        """The server that was registered; ``core.windows.net`` for Azure's storage if none was."""
+        options = self._row.options
+        given = options.get("endpoint") or options.get("endpoint_url")
+        return given or (
+            AZURE_CLOUD if self.datastore_type in ("AzureBlob", "AzureDataLakeGen2", "AzureFile") else None
+        )
+
+    @property
+    def account_key(self) -> str | None:
+        """The key of an Azure datastore's account, if this user may know it; else None."""
+        return self._secret("account_key")
+
+    @property
+    def sas_token(self) -> str | None:
+        """The token of an Azure datastore's account, if this user may know it; else None."""
+        return self._secret("sas_token")
+
+    def unregister(self) -> None:
+        """Forget the datastore and its secrets. What lies there stays.
+
+        Raises:
+            ConfigError: if it is the default one.
+        """
+        unregister(self._workspace, self._name)
+
+    def _secret(self, option: str) -> str | None:
+        from airflow_mlpipe.storage.credentials import resolve
+
+        return resolve(self._name, self._row.url, self._row.options, self._workspace.dir).get(option)
+
+    @property
+    def _row(self) -> DatastoreRow:
+        return self._workspace.catalog.get_datastore(self._name)
+
+    @property
+    def _store(self) -> LocalStore | RemoteStore:
+        store: LocalStore | RemoteStore = self._workspace.any_store(self._name)
+        return store
 
     def upload(
         self,
@@ -150,12 +228,7 @@ class Datastore:
         for source in sources:
             if not source.is_file():
                 raise MissingDataError(f"file '{source}' does not exist or is not a file; upload() takes a folder")
-        for number, (source, target) in enumerate(plan, start=1):
-            copied = overwrite or not self._store.exists(target)
-            if copied:
-                self._store.copy_in(source, target)
-            if show_progress:
-                print(f"{'Uploaded' if copied else 'Kept existing'} {target}, {number} of {len(plan)} files")
+        upload_plan(self._store, folder, plan, overwrite, show_progress)
         return self.path(folder)
 
     def download(
@@ -181,21 +254,7 @@ class Datastore:
             ParameterError: if `prefix` leaves the datastore.
         """
         wanted = normalise_path(prefix or "")
-        place = self._store.path_of(wanted)
-        found = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
-        if not found and wanted:
-            raise MissingDataError(f"datastore '{self.name}' has no files in '{wanted}'")
-        root, count = self._store.path_of(""), 0
-        for path in found:
-            target = Path(target_path) / path.relative_to(root)
-            if target.exists() and not overwrite:
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-            count += 1
-            if show_progress:
-                print(f"Downloaded {target}")
-        return count
+        return download_below(self._store, wanted, Path(target_path), overwrite, show_progress)
 
     def path(self, path: str | None = None, data_reference_name: str | None = None) -> DataReference:
         """Return a reference to a file or folder of the datastore, for a step or a dataset.

@@ -74,30 +74,36 @@ class FileDataset(AbstractDataset):
         import shutil
 
         from airflow_mlpipe.sdk.tables import unchanged
+        from airflow_mlpipe.storage.selection import at_hand
 
         self._warn_if_changed()
         folder = Path(target_path or tempfile.mkdtemp(prefix="mlpipe-dataset-"))
         try:
-            plan = [(file.place, folder / file.name) for file in self._files()]
+            found = self._files()
         except MissingDataError:
             if not ignore_not_found:
                 raise
             return []
-        for _, target in plan:
+        for file in found:
+            target = folder / file.name
             if target.exists() and not overwrite:
                 raise StorageError(f"'{target}' exists; use download(..., overwrite=True) or another folder")
         copies = []
-        for path, target in plan:
-            if ignore_not_found and not path.exists():
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with unchanged(path):
-                shutil.copyfile(path, target)
-            copies.append(str(target))
+        with at_hand(found) as files:
+            for file in files:
+                if ignore_not_found and not file.place.exists():
+                    continue
+                target = folder / file.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with unchanged(file.place):
+                    shutil.copyfile(file.place, target)
+                copies.append(str(target))
         return copies
 
     def mount(self, mount_point: str | os.PathLike[str] | None = None, **kwargs: Any) -> MountContext:
-        """Return a context in which its files are at a path of this machine, read-only. Nothing is copied.
+        """Return a context in which its files are at a path of this machine, read-only.
+
+        Nothing is copied of a datastore of this machine; what lies elsewhere is downloaded when the mount starts.
 
         Args:
             mount_point: an empty folder, made if need be; by default a new temporary one.
@@ -108,7 +114,7 @@ class FileDataset(AbstractDataset):
             ParameterError: if there is something at `mount_point`.
         """
         self._warn_if_changed()
-        return MountContext({file.name: file.place for file in self._files()}, mount_point)
+        return MountContext(self._files(), mount_point)
 
     def to_pandas_dataframe(self, *args: Any, **kwargs: Any) -> Any:
         """Refuse: files have no columns.
@@ -124,4 +130,4 @@ class FileDataset(AbstractDataset):
     def _files(self) -> Any:
         from airflow_mlpipe.storage.selection import dataset_files
 
-        return dataset_files(self._spec, self._workspace.store)
+        return dataset_files(self._spec, self._workspace.any_store)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from airflow_mlpipe.catalog.part import utc_now
-from airflow_mlpipe.errors import ConfigError, MlpipeError, NotFoundError, NotSupportedError, ParameterError
+from airflow_mlpipe.errors import ConfigError, MlpipeError, NotFoundError, ParameterError
 
 if TYPE_CHECKING:
     from airflow_mlpipe.catalog.catalog import Catalog
@@ -98,7 +98,9 @@ def verify_workspace(workspace: Workspace, *, read_data: bool = False, dry_run: 
     """
     from airflow_mlpipe.reuse.verify import verify
 
-    return verify(workspace.catalog, workspace.store, workspace.default_store, read_data=read_data, mark=not dry_run)
+    return verify(
+        workspace.catalog, workspace.any_store, workspace.default_store, read_data=read_data, mark=not dry_run
+    )
 
 
 def collect_garbage(
@@ -123,11 +125,12 @@ def collect_garbage(
         StorageError: if a datastore cannot be listed, or the catalog seems to be lost: nothing is removed then.
     """
     from airflow_mlpipe.reuse.gc import collect_garbage as collect
+    from airflow_mlpipe.storage.urls import is_folder
 
     for name, value in (("grace", grace), ("unused_for", unused_for)):
         if value is not None and value < timedelta(0):
             raise ParameterError(f"{name} is {value}; it cannot be negative")
-    stores = [workspace.store(row.name) for row in workspace.catalog.list_datastores()]
+    stores = [workspace.store(row.name) for row in workspace.catalog.list_datastores() if is_folder(row.url)]
     return collect(
         workspace.catalog, stores, workspace.default_store, workspace.dir, workspace.id,
         grace=grace, unused_for=unused_for, delete=delete, now=now(),
@@ -140,7 +143,7 @@ class _Places:
     def __init__(self, workspace: Workspace, catalog: Catalog) -> None:
         self._workspace = workspace
         self._catalog = catalog
-        self._opened: dict[str, LocalStore] = {}
+        self._opened: dict[str, Any] = {}
         self.added: list[str] = []
 
     def register(self, given: Mapping[str, str]) -> None:
@@ -172,31 +175,34 @@ class _Places:
             self._catalog.set_default_datastore([*told, self.default.name if not fresh else BORN_WITH[0]][0])
 
     def stores(self) -> Iterator[LocalStore]:
-        """Give the datastores that can be opened."""
-        for name in sorted(self._names()):
-            try:
-                yield self.store(name)
-            except NotSupportedError:
-                continue
+        """Give the datastores of this machine, by name."""
+        from airflow_mlpipe.storage.datastore import check_local
+        from airflow_mlpipe.storage.urls import is_folder
 
-    def store(self, name: str) -> LocalStore:
-        """Return a datastore.
+        for row in self._catalog.list_datastores():
+            if is_folder(row.url):
+                yield check_local(self.store(row.name))
+
+    def store(self, name: str) -> Any:
+        """Return a datastore, of this machine or elsewhere.
 
         Raises:
             ConfigError: if it is not known.
         """
-        from airflow_mlpipe.storage.datastore import open_store
+        from airflow_mlpipe.storage.datastore import open_any
 
         if name not in self._opened:
             if name not in self._names():
                 raise ConfigError(f"datastore '{name}' is not known; say where it lies: --datastore {name}=PATH")
             row = self._catalog.get_datastore(name)
-            self._opened[name] = open_store(row.name, row.url, row.options)
+            self._opened[name] = open_any(row.name, row.url, row.options, self._workspace.dir)
         return self._opened[name]
 
     @property
     def default(self) -> LocalStore:
-        return self.store(self._catalog.get_datastore().name)
+        from airflow_mlpipe.storage.datastore import check_local
+
+        return check_local(self.store(self._catalog.get_datastore().name))
 
     def _names(self) -> set[str]:
         return {row.name for row in self._catalog.list_datastores()}
@@ -215,13 +221,14 @@ def _is_there(url: str) -> bool:
     return parts.scheme == "file" and Path(unquote(parts.path, errors="surrogateescape")).is_dir()
 
 
-def _write_manifest(output: OutputRecord, store: Callable[[str], LocalStore]) -> bool:
+def _write_manifest(output: OutputRecord, store: Callable[[str], Any]) -> bool:
     """Write the manifest of an output if it is missing and the bytes are still those that were recorded."""
+    from airflow_mlpipe.storage.datastore import check_local
     from airflow_mlpipe.storage.manifests import read_manifest, write_manifest
     from airflow_mlpipe.storage.tree import scan_tree
 
     try:
-        kept = store(output.datastore)
+        kept = check_local(store(output.datastore))
         if read_manifest(output.digest, kept) is not None:
             return False
         manifest = scan_tree(kept.path_of(output.path))
@@ -229,7 +236,7 @@ def _write_manifest(output: OutputRecord, store: Callable[[str], LocalStore]) ->
             write_manifest(manifest, kept)
         return manifest.digest == output.digest
     except MlpipeError:
-        # Its bytes are gone: for `verify` to tell.
+        # Its bytes are gone, for `verify` to tell, or elsewhere, where reading them all would be dear.
         return False
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from airflow_mlpipe.errors import ParameterError, StorageError
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.storage.selection import DatasetFile
 
 _READ_ONLY = 0o555
 
@@ -20,17 +25,18 @@ class MountContext:
     The folders are read-only and hold links to the files themselves: nothing is copied, however large they are.
     """
 
-    def __init__(self, files: Mapping[str, Path], mount_point: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, files: Sequence[DatasetFile], mount_point: str | os.PathLike[str] | None = None) -> None:
         """Prepare a mount.
 
         Args:
-            files: for each path in the mount where the file lies.
+            files: of the dataset.
             mount_point: an empty folder, made if need be; by default a new temporary one.
 
         Raises:
             ParameterError: if there is something at `mount_point`.
         """
-        self._files = dict(files)
+        self._files = list(files)
+        self._held = ExitStack()
         self._given = None if mount_point is None else Path(mount_point).absolute()
         self._made: Path | None = None
         if self._given is not None and (self._given.is_file() or (self._given.is_dir() and any(self._given.iterdir()))):
@@ -47,22 +53,26 @@ class MountContext:
         """Make the files available.
 
         Raises:
-            StorageError: if the mount point cannot be written.
+            StorageError: if the mount point cannot be written, or a file cannot be downloaded.
+            ServiceError: if a remote datastore cannot be reached or refuses.
         """
         if self._made is not None:
             return
+        from airflow_mlpipe.storage.selection import at_hand
+
+        files = self._held.enter_context(at_hand(self._files))
         try:
             self._point.mkdir(parents=True, exist_ok=True)
             self._made = self._point
             folders = {self._point}
-            for name, place in self._files.items():
-                target = self._point / name
+            for file in files:
+                target = self._point / file.name
                 if target.parent not in folders:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     folders.update(target.parents)
                     folders.discard(self._point.parent)
                     folders.add(target.parent)
-                target.symlink_to(place)
+                target.symlink_to(file.place)
             for folder in folders:
                 if folder.is_relative_to(self._point):
                     folder.chmod(_READ_ONLY)
@@ -72,6 +82,7 @@ class MountContext:
 
     def stop(self) -> None:
         """Take them away again. The files themselves stay."""
+        self._held.close()
         if self._made is None:
             return
         for folder, names, _ in os.walk(self._made):

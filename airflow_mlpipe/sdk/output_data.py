@@ -12,6 +12,7 @@ from airflow_mlpipe.model.result import OutputRecord
 if TYPE_CHECKING:
     from airflow_mlpipe.sdk.datastore import Datastore
     from airflow_mlpipe.sdk.workspace import Workspace
+    from airflow_mlpipe.storage.remote import RemoteStore
 
 
 class PortDataReference:
@@ -87,7 +88,13 @@ class PortDataReference:
         Raises:
             MissingDataError: if the bytes are not in the store any more.
         """
-        source, folder = self.path_on_disk(), Path(local_path)
+        from airflow_mlpipe.storage.datastore import LocalStore
+
+        folder = Path(local_path)
+        store = self._workspace.any_store(self._record.datastore)
+        if not isinstance(store, LocalStore):
+            return self._download_from(store, folder, overwrite=bool(overwrite), show=bool(show_progress))
+        source = self.path_on_disk()
         if not source.exists():
             raise MissingDataError(
                 f"output '{self.name}': {self._record.datastore}/{self._record.path} is gone; "
@@ -101,6 +108,15 @@ class PortDataReference:
             _copy(file, target / file.relative_to(source), overwrite=bool(overwrite), show=bool(show_progress))
             for file in files
         )
+        self._link_asking_run(folder)
+        return copied
+
+    def _download_from(self, store: RemoteStore, folder: Path, *, overwrite: bool, show: bool) -> int:
+        from airflow_mlpipe.storage.remote_source import brought
+
+        listing = store.listing(self._record.path)
+        with brought(store, listing.files) as paths:
+            copied = sum(_copy(paths[f.path], folder / f.path, overwrite=overwrite, show=show) for f in listing.files)
         self._link_asking_run(folder)
         return copied
 

@@ -16,7 +16,7 @@ from airflow_mlpipe.sdk.column_types import DataType
 from airflow_mlpipe.sdk.column_values import OnError, in_range, typed
 from airflow_mlpipe.sdk.delimited import Delimited, MisfitError
 from airflow_mlpipe.sdk.row_operations import check_column, operated
-from airflow_mlpipe.storage.selection import DatasetFile, dataset_files
+from airflow_mlpipe.storage.selection import DatasetFile, at_hand, dataset_files
 
 if TYPE_CHECKING:
     import pyarrow
@@ -68,8 +68,10 @@ def read_table(
     """
     needs_pandas()
     reading = _Reading(spec, label, rule)
-    table = reading.answer(store) if spec.query is not None else reading.files(dataset_files(spec, store))
-    return operated(table, spec.operations, label)
+    if spec.query is not None:
+        return operated(reading.answer(store), spec.operations, label)
+    with at_hand(dataset_files(spec, store)) as files:
+        return operated(reading.files(files), spec.operations, label)
 
 
 @dataclass(slots=True)

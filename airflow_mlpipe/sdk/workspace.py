@@ -191,7 +191,7 @@ class Workspace:
 
     def _bind(self, folder: Path, config: WorkspaceConfig) -> None:
         self._config = config
-        self._stores: dict[str, LocalStore] = {}
+        self._stores: dict[str, Any] = {}
         self.dir: Path = folder
         """The workspace's own folder, ``.mlpipe``."""
 
@@ -262,23 +262,44 @@ class Workspace:
         return load_server(self.dir)
 
     def store(self, name: str) -> LocalStore:
-        """Return the bytes behind a datastore.
+        """Return the bytes behind a datastore of this machine.
 
         Args:
             name: of a registered datastore, or the address of a web server, such as ``https://host``.
 
         Raises:
             NotFoundError: if there is no datastore of that name.
+            NotSupportedError: if it is not on this machine.
+        """
+        from airflow_mlpipe.storage.datastore import check_local
+
+        return check_local(self.any_store(name))
+
+    def any_store(self, name: str) -> Any:
+        """Return what is behind a datastore: files, here or elsewhere, or a database.
+
+        Args:
+            name: of a registered datastore, or the address of a web server, such as ``https://host``.
+
+        Raises:
+            NotFoundError: if there is no datastore of that name.
+            ConfigError: if what it needs - a library, a connection - is missing.
         """
         if name not in self._stores:
-            from airflow_mlpipe.storage.datastore import open_store
+            from airflow_mlpipe.storage.datastore import open_any
 
+            limit = self._config.settings.get("cache_limit_bytes")
             if is_web(name):
-                self._stores[name] = open_store(name, name, {})
-                return self._stores[name]
-            row = self.catalog.get_datastore(name)
-            self._stores[name] = open_store(row.name, store_url(row.url, self.dir, self._config), row.options)
+                url, options = name, {}
+            else:
+                row = self.catalog.get_datastore(name)
+                url, options = store_url(row.url, self.dir, self._config), row.options
+            self._stores[name] = open_any(name, url, options, self.dir, limit)
         return self._stores[name]
+
+    def forget_store(self, name: str) -> None:
+        """Open a datastore anew when it is next asked for: its definition has changed."""
+        self._stores.pop(name, None)
 
     @property
     def default_store(self) -> LocalStore:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from airflow_mlpipe.errors import MissingDataError
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath
 from airflow_mlpipe.model.digest import Digest, JsonValue
+from airflow_mlpipe.model.result import TreeManifest
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.manifests import (
     SourceManifest,
@@ -18,7 +19,7 @@ from airflow_mlpipe.storage.manifests import (
 from airflow_mlpipe.storage.query import query_tree
 from airflow_mlpipe.storage.selection import Source, Stores, chosen, walk_sources
 from airflow_mlpipe.storage.stat_index import StatIndex
-from airflow_mlpipe.storage.tree import manifest_of, summarise
+from airflow_mlpipe.storage.tree import manifest_of, summarise, to_manifest
 
 
 def source_digest(source: DatasetSpec | DatastorePath, store: Stores, index: StatIndex | None = None) -> Digest:
@@ -37,7 +38,7 @@ def source_digest(source: DatasetSpec | DatastorePath, store: Stores, index: Sta
     if spec.query is not None:
         trees = [query_tree(spec, store).digest]
     else:
-        trees = [summarise(each.found, each.variant, index).digest for each in _walked(spec, store)]
+        trees = [_digest(each, index) for each in _walked(spec, store)]
     return dataset_identity(trees, _options(spec), _operations(spec))
 
 
@@ -47,8 +48,7 @@ def dataset_digest(sources: Sequence[DatastorePath], store: Stores, index: StatI
     Links are followed inside the store. The package's own folders do not count as content of a store's root.
     Arguments and errors are those of :func:`source_digest`.
     """
-    walked = walk_sources(sources, store)
-    return dataset_identity([summarise(each.found, each.variant, index).digest for each in walked])
+    return dataset_identity([_digest(each, index) for each in walk_sources(sources, store)])
 
 
 def registered_digest(spec: DatasetSpec, store: Stores, index: StatIndex | None = None) -> Digest:
@@ -79,7 +79,7 @@ def source_manifest(
     if spec.query is not None:
         trees = [("", query_tree(spec, store))]
     else:
-        trees = [(each.base, manifest_of(each.found, each.variant, index)) for each in _walked(spec, store)]
+        trees = [(each.base, _manifest(each, index)) for each in _walked(spec, store)]
     return SourceManifest(tuple(trees), _options(spec), _operations(spec))
 
 
@@ -114,6 +114,21 @@ def keep_source(
         # A DataReference that the step may be the one to write.
         return
     write_source_manifest(manifest, manifests)
+
+
+def _digest(source: Source, index: StatIndex | None) -> Digest:
+    if isinstance(source.store, LocalStore):
+        return summarise(source.found, source.variant, index).digest
+    return _manifest(source, index).digest
+
+
+def _manifest(source: Source, index: StatIndex | None) -> TreeManifest:
+    """Return the files of a source. Of those in a remote store the store's word counts, as long as it gives any."""
+    if isinstance(source.store, LocalStore):
+        return manifest_of(source.found, source.variant, index)
+    from airflow_mlpipe.storage.remote_source import rows_of
+
+    return to_manifest(rows_of((record[0] for record in source.found.records), source.remote, source.store))
 
 
 def _whole(source: DatasetSpec | DatastorePath) -> DatasetSpec:

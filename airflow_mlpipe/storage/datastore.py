@@ -1,4 +1,4 @@
-"""A datastore on this machine: names relative to a root that nothing leaves."""
+"""A datastore on this machine - names relative to a root that nothing leaves - and the way to one elsewhere."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import posixpath
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_mlpipe.errors import NotSupportedError, ParameterError, StorageError
 from airflow_mlpipe.model.data import normalise_path
@@ -13,8 +14,13 @@ from airflow_mlpipe.model.digest import JsonValue
 from airflow_mlpipe.storage.atomic import replacing, sync_folder, system_errors
 from airflow_mlpipe.storage.copying import copy_durable
 from airflow_mlpipe.storage.records import Walk
+from airflow_mlpipe.storage.urls import is_database, is_remote
 from airflow_mlpipe.storage.walk import walk
 from airflow_mlpipe.storage.wildcard import split_pattern
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.storage.database import Database
+    from airflow_mlpipe.storage.remote import RemoteStore
 
 OWN_FOLDERS = frozenset({"azureml", "dataset", "snapshots", "manifests", "runs", "models"})
 """Folders at the root of a store that this package writes. They never count as content of the root."""
@@ -38,6 +44,11 @@ class LocalStore:
     def __repr__(self) -> str:
         """Return the constructor's call."""
         return f"LocalStore({self.name!r}, {str(self.root)!r})"
+
+    @property
+    def url(self) -> str:
+        """The root as a URL."""
+        return self.root.as_uri()
 
     def path_of(self, relative: str) -> Path:
         """Return the place of `relative`, whether or not something is there.
@@ -166,26 +177,80 @@ class LocalStore:
         return prefix, found
 
 
-def open_store(name: str, url: str, options: Mapping[str, JsonValue]) -> LocalStore:
-    """Return the datastore at `url`.
+def open_store(
+    name: str,
+    url: str,
+    options: Mapping[str, JsonValue],
+    workspace: Path | None = None,
+    cache_limit_bytes: int | None = None,
+) -> LocalStore | RemoteStore:
+    """Return the datastore at `url`. Nothing is asked over a network yet.
 
     Args:
         name: of the datastore in the workspace.
-        url: ``file:///absolute/path`` or a plain path.
-        options: settings of the scheme; local folders have none, and what an Azure definition brought is ignored.
+        url: ``file:///absolute/path`` or a plain path, ``s3://``, ``az://``, ``abfs[s]://``, ``gs://`` or ``http[s]://``.
+        options: settings of the scheme, without secrets; local folders have none, and what an Azure definition brought
+            is ignored.
+        workspace: folder of the workspace, which may keep secrets of the datastore, and keeps what is read of it.
+        cache_limit_bytes: how much it keeps, of all datastores; None for the usual limit.
 
     Raises:
         NotSupportedError: for another scheme.
+        ConfigError: if an option is not allowed, a connection is missing, or the scheme's library is not installed.
+        PermissionDeniedError: if the kept secrets may not be used.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
         return LocalStore(name, Path(url).expanduser())
     if scheme != "file":
-        raise NotSupportedError(
-            f"datastore '{name}': scheme '{scheme}' is not supported; use a folder: a path or file:///path"
-        )
+        return _open_remote(name, url, options, workspace, cache_limit_bytes)
     if not rest.startswith("/"):
         raise NotSupportedError(f"datastore '{name}': '{url}' names another machine; use file:///absolute/path")
     from urllib.parse import unquote
 
     return LocalStore(name, Path(unquote(rest, errors="surrogateescape")))
+
+
+def open_any(
+    name: str,
+    url: str,
+    options: Mapping[str, JsonValue],
+    workspace: Path | None = None,
+    cache_limit_bytes: int | None = None,
+) -> LocalStore | RemoteStore | Database:
+    """Return the datastore at `url`, which may be a database. Arguments and errors: see :func:`open_store`."""
+    if is_database(url):
+        from airflow_mlpipe.storage.database import open_database
+
+        return open_database(name, url, options, workspace)
+    return open_store(name, url, options, workspace, cache_limit_bytes)
+
+
+def check_local(store: LocalStore | RemoteStore | Database) -> LocalStore:
+    """Return `store`, if it is a folder of this machine.
+
+    Raises:
+        NotSupportedError: if it is elsewhere.
+    """
+    if isinstance(store, LocalStore):
+        return store
+    raise NotSupportedError(
+        f"datastore '{store.name}' ({store.url}) is not on this machine; use a folder here: a path or file:///path"
+    )
+
+
+def _open_remote(
+    name: str, url: str, options: Mapping[str, JsonValue], workspace: Path | None, cache_limit_bytes: int | None
+) -> RemoteStore:
+    from airflow_mlpipe.storage.credentials import resolve
+    from airflow_mlpipe.storage.local_cache import CACHE_LIMIT_BYTES
+    from airflow_mlpipe.storage.remote import RemoteStore
+
+    known = resolve(name, url, options, workspace) if is_remote(url) else dict(options)
+    # What v1 calls it, for the SDK.
+    known.pop("datastore_type", None)
+    store = RemoteStore(name, url, known, own=OWN_FOLDERS)
+    if workspace is not None:
+        limit = CACHE_LIMIT_BYTES if cache_limit_bytes is None else cache_limit_bytes
+        store.cache = (workspace / "cache", limit)
+    return store

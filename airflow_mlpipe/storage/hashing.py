@@ -18,6 +18,7 @@ from airflow_mlpipe.storage.records import Record, open_record
 _MAP_FROM_BYTES = 1 << 20
 # Below it a thread waits longer for the interpreter lock than it hashes.
 _THREADS_FROM_BYTES = 128 << 10
+_BATCH = 100
 # One window at a time: memory stays bounded however large the file, at the speed of a map of the whole.
 _WINDOW_BYTES = 64 << 20
 
@@ -43,17 +44,24 @@ def hash_records(root: str, records: Sequence[Record]) -> Iterator[Content]:
     Raises:
         StorageError: if one cannot be read or was replaced.
     """
-    if sum(record[2] >= _THREADS_FROM_BYTES for record in records) < 2:
+    large = [record for record in records if record[2] >= _THREADS_FROM_BYTES]
+    if len(large) < 2:
         yield from (hash_record(root, record) for record in records)
         return
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        large = iter(
-            pool.map(lambda record: hash_record(root, record), [r for r in records if r[2] >= _THREADS_FROM_BYTES])
-        )
+    def hash_batch(batch: Sequence[Record]) -> list[Content]:
+        return [hash_record(root, record) for record in batch]
+
+    threads = min(8, os.cpu_count() or 1)
+    # One hand-over for many files: each costs as much as hashing a small one. Batches enough that no thread is left
+    # with the last of the work.
+    size = max(1, min(_BATCH, len(large) // (threads * 4)))
+    batches = [large[start : start + size] for start in range(0, len(large), size)]
+    with ThreadPoolExecutor(threads) as pool:
+        hashed = iter(content for batch in pool.map(hash_batch, batches) for content in batch)
         for record in records:
-            yield next(large) if record[2] >= _THREADS_FROM_BYTES else hash_record(root, record)
+            yield next(hashed) if record[2] >= _THREADS_FROM_BYTES else hash_record(root, record)
 
 
 def hash_record(root: str, record: Record) -> Content:

@@ -27,7 +27,7 @@ from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.garbage import remove_tree
 from airflow_mlpipe.storage.manifests import write_manifest
 from airflow_mlpipe.storage.sealing import seal
-from airflow_mlpipe.storage.selection import walk_source
+from airflow_mlpipe.storage.selection import Store, walk_source
 from airflow_mlpipe.storage.stat_index import StatIndex
 from airflow_mlpipe.storage.tree import manifest_of, scan_tree, tree_digest, variant_of
 from airflow_mlpipe.storage.walk import walk
@@ -40,8 +40,21 @@ def attempt_path(kind: Literal["data", "dataset"], step_run_id: str, output_name
     return f"{_FOLDERS[kind]}/{step_run_id}/{output_name}"
 
 
+def place_of(spec: OutputSpec, step_run_id: str, store: Store, work: Path) -> Path:
+    """Return where an attempt writes an output: its place in a folder of this machine, else below `work`."""
+    relative = attempt_path(spec.kind, step_run_id, spec.name)
+    # Scripts of v1 look for the datastore's name in the path.
+    return store.path_of(relative) if isinstance(store, LocalStore) else work / "elsewhere" / store.name / relative
+
+
 def commit_output(
-    spec: OutputSpec, step_run_id: str, store: LocalStore, index: StatIndex | None = None
+    spec: OutputSpec,
+    step_run_id: str,
+    store: Store,
+    index: StatIndex | None = None,
+    *,
+    place: Path | None = None,
+    manifests: LocalStore | None = None,
 ) -> OutputRecord:
     """Make what an attempt wrote durable, read-only and known by content. The record counts once a result holds it.
 
@@ -50,12 +63,19 @@ def commit_output(
         step_run_id: the attempt.
         store: the port's datastore.
         index: remembers what was read, for :func:`verify_output`.
+        place: where it was written (see :func:`place_of`), for a remote datastore.
+        manifests: keeps the manifest of an output in a remote datastore.
 
     Raises:
         MissingDataError: if the step did not write it.
         StorageError: for a link that leaves the output, a device, or bytes that cannot be made durable.
     """
     relative = attempt_path(spec.kind, step_run_id, spec.name)
+    if not isinstance(store, LocalStore):
+        from airflow_mlpipe.storage.remote_outputs import commit_remote
+
+        assert place is not None and manifests is not None
+        return commit_remote(spec.name, place, relative, store, manifests)
     path = store.path_of(relative)
     with system_errors(f"find output '{spec.name}' at", path):
         status = path.lstat()
@@ -76,8 +96,12 @@ def commit_output(
     )
 
 
-def verify_output(record: OutputRecord, store: LocalStore, index: StatIndex | None = None) -> str | None:
+def verify_output(record: OutputRecord, store: Store, index: StatIndex | None = None) -> str | None:
     """Return None if the output is still what was committed, else why not. An unchanged one costs a walk."""
+    if not isinstance(store, LocalStore):
+        from airflow_mlpipe.storage.remote_outputs import verify_remote
+
+        return verify_remote(record, store)
     where = f"{record.datastore}: {record.path}"
     try:
         summary = tree_digest(store.path_of(record.path), index)
@@ -90,8 +114,12 @@ def verify_output(record: OutputRecord, store: LocalStore, index: StatIndex | No
     return None
 
 
-def check_output(record: OutputRecord, store: LocalStore) -> str | None:
+def check_output(record: OutputRecord, store: Store) -> str | None:
     """Return None if the output has its number of files and their size, else what is wrong. No byte is read."""
+    if not isinstance(store, LocalStore):
+        from airflow_mlpipe.storage.remote_outputs import check_remote
+
+        return check_remote(record, store)
     where = f"{record.datastore}: {record.path}"
     try:
         found = walk(store.path_of(record.path))
@@ -110,7 +138,16 @@ def check_output(record: OutputRecord, store: LocalStore) -> str | None:
     return None
 
 
-def materialise(source: DatastorePath, store: LocalStore, into: Path, *, expected: Digest | None = None) -> Path:
+def read_output(record: OutputRecord, store: Store) -> str | None:
+    """Return None if every byte of the output is what was committed, else what is wrong. Reads all of it."""
+    if not isinstance(store, LocalStore):
+        from airflow_mlpipe.storage.remote_outputs import read_remote
+
+        return read_remote(record, store)
+    return verify_output(record, store, index=None)
+
+
+def materialise(source: DatastorePath, store: Store, into: Path, *, expected: Digest | None = None) -> Path:
     """Make a private writable copy of a file, folder or pattern in the folder `into`.
 
     Args:
@@ -127,6 +164,10 @@ def materialise(source: DatastorePath, store: LocalStore, into: Path, *, expecte
         DigestMismatchError: if the copy does not have the `expected` digest; it is removed.
         StorageError: if something cannot be read or written.
     """
+    if not isinstance(store, LocalStore):
+        from airflow_mlpipe.storage.remote_outputs import fetch_copy
+
+        return fetch_copy(source.path, store, into, expected)
     # The bytes of an output are compared, links included; a data source shows what its links mean.
     found = walk(store.path_of(source.path)) if expected else walk_source(source, store).found
     copy = into / Path(found.root).name if found.is_file else into
@@ -137,7 +178,7 @@ def materialise(source: DatastorePath, store: LocalStore, into: Path, *, expecte
     return copy
 
 
-def sweep_attempt(step_run_id: str, store: LocalStore) -> None:
+def sweep_attempt(step_run_id: str, store: Store) -> None:
     """Remove what an attempt that gave no result wrote. Nothing there is fine.
 
     Raises:
@@ -147,4 +188,8 @@ def sweep_attempt(step_run_id: str, store: LocalStore) -> None:
     if step_run_id in ("", ".", "..") or "/" in step_run_id or "\\" in step_run_id:
         raise ParameterError(f"'{step_run_id}' is not the id of a step run; allowed is one name without slashes")
     for folder in _FOLDERS.values():
-        remove_tree(store.path_of(f"{folder}/{step_run_id}"))
+        place = f"{folder}/{step_run_id}"
+        if isinstance(store, LocalStore):
+            remove_tree(store.path_of(place))
+        else:
+            store.remove_tree(place)

@@ -6,14 +6,13 @@ destination is the author's and stays, as in v1.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from airflow_mlpipe.errors import DigestMismatchError, MlpipeError, ParameterError
 from airflow_mlpipe.model.data import normalise_path
 from airflow_mlpipe.model.digest import short
 from airflow_mlpipe.model.result import OutputRecord
 from airflow_mlpipe.storage.copying import copy_durable
 from airflow_mlpipe.storage.datastore import OWN_FOLDERS, LocalStore
+from airflow_mlpipe.storage.selection import Store
 from airflow_mlpipe.storage.stat_index import StatIndex
 from airflow_mlpipe.storage.tree import manifest_of, scan_tree, tree_digest, variant_of
 from airflow_mlpipe.storage.walk import walk
@@ -22,7 +21,7 @@ from airflow_mlpipe.storage.walk import walk
 _REFUSED = OWN_FOLDERS - {"azureml", "dataset"}
 
 
-def publish_copy(record: OutputRecord, store: LocalStore, destination: str, index: StatIndex | None = None) -> None:
+def publish_copy(record: OutputRecord, store: Store, destination: str, index: StatIndex | None = None) -> None:
     """Copy a committed output to `destination` of its store, replacing file by file; other files there stay.
 
     Args:
@@ -37,7 +36,13 @@ def publish_copy(record: OutputRecord, store: LocalStore, destination: str, inde
         DigestMismatchError: if the committed output is not what was recorded.
         StorageError: if something cannot be read or written.
     """
-    target = _target(record, store, destination)
+    inside = _checked(record, store, destination)
+    if not isinstance(store, LocalStore):
+        from airflow_mlpipe.storage.remote_outputs import publish_remote
+
+        publish_remote(record, store, inside)
+        return
+    target = store.path_of(inside)
     source = store.path_of(record.path)
     if source == target:
         return
@@ -49,15 +54,18 @@ def publish_copy(record: OutputRecord, store: LocalStore, destination: str, inde
     copy_durable(walk(source), lambda path: store.contained(target / path if path else target))
 
 
-def published_matches(
-    record: OutputRecord, store: LocalStore, destination: str, index: StatIndex | None = None
-) -> bool:
+def published_matches(record: OutputRecord, store: Store, destination: str, index: StatIndex | None = None) -> bool:
     """Whether every file of the output lies at `destination` with its bytes. Arguments as in :func:`publish_copy`.
 
     Raises:
         ParameterError: if the destination leaves the store or lies in a folder kept for the package.
     """
-    target = _target(record, store, destination)
+    inside = _checked(record, store, destination)
+    if not isinstance(store, LocalStore):
+        from airflow_mlpipe.storage.remote_outputs import published_remote
+
+        return published_remote(record, store, inside)
+    target = store.path_of(inside)
     try:
         if tree_digest(target, index).digest == record.digest:
             return True
@@ -75,11 +83,11 @@ def published_matches(
     return all(kind == "dir" and (target / path).is_dir() for path, kind, _ in missing)
 
 
-def _target(record: OutputRecord, store: LocalStore, destination: str) -> Path:
+def _checked(record: OutputRecord, store: Store, destination: str) -> str:
     path = normalise_path(destination)
     if not path or path.split("/", 1)[0] in _REFUSED:
         raise ParameterError(
             f"output '{record.name}': destination '{destination}' is kept for the package in datastore '{store.name}';"
             f" use a folder of your own, not the root and not one of: {', '.join(sorted(_REFUSED))}"
         )
-    return store.path_of(path)
+    return path

@@ -6,12 +6,11 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlpipe.errors import ConfigError, NotSupportedError, StorageError
+from airflow_mlpipe.errors import NotSupportedError, StorageError
 from airflow_mlpipe.model.data import DatasetSpec
 from airflow_mlpipe.model.digest import PREFIX
 from airflow_mlpipe.model.result import TreeEntry, TreeManifest
@@ -25,19 +24,6 @@ DEFAULT_TIMEOUT_S = 30.0
 _ROWS_AT_ONCE = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class SqlStore:
-    """A database as a datastore.
-
-    Attributes:
-        name: of the datastore in the workspace.
-        sql_url: SQLAlchemy's URL of the database, with whatever opens it; never shown.
-    """
-
-    name: str
-    sql_url: str
-
-
 def answer(spec: DatasetSpec, store: Callable[[str], Any]) -> Iterator[tuple[Sequence[str], list[tuple[Any, ...]]]]:
     """Ask the query of a table and yield its rows in batches, each with the names of the columns; at least one batch.
 
@@ -45,32 +31,27 @@ def answer(spec: DatasetSpec, store: Callable[[str], Any]) -> Iterator[tuple[Seq
 
     Args:
         spec: a table with a query.
-        store: opens a datastore by name; a database has ``sql_url``.
+        store: opens a datastore by name.
 
     Raises:
         NotSupportedError: if the datastore is no database.
         ConfigError: if the database's driver is not installed.
-        StorageError: if the database refuses the query or does not answer in time.
+        UnreachableError: if the database's server does not answer.
+        StorageError: if the database refuses the query or does not answer it in time.
     """
-    import sqlalchemy
+    from airflow_mlpipe.storage.database import Database
 
     source = spec.sources[0].datastore
-    opened = store(source)
-    url = getattr(opened, "sql_url", None)
-    if url is None:
+    database = store(source)
+    if not isinstance(database, Database):
         raise NotSupportedError(
             f"datastore '{source}' holds files, a query needs a database; register one, or read files with "
             "Dataset.Tabular.from_delimited_files((datastore, 'path'))"
         )
     timeout_s = float(spec.options.get("query_timeout_s", DEFAULT_TIMEOUT_S))
-    try:
-        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
-    except (sqlalchemy.exc.NoSuchModuleError, ImportError) as error:
-        raise ConfigError(f"datastore '{source}': its database driver is not installed: {error}") from None
     expired = threading.Event()
     try:
-        with engine.connect() as connection, _deadline(connection, timeout_s, expired):
-            _read_only(connection)
+        with database.connect() as connection, _deadline(connection, timeout_s, expired):
             # As it is: colons and percent signs are no parameters.
             connection.execution_options(stream_results=True, no_parameters=True)
             result = connection.exec_driver_sql(spec.query or "")
@@ -83,16 +64,13 @@ def answer(spec: DatasetSpec, store: Callable[[str], Any]) -> Iterator[tuple[Seq
                 yield names, [tuple(row) for row in rows]
             if empty:
                 yield names, []
-            connection.rollback()
-    except sqlalchemy.exc.DBAPIError as error:
-        if expired.is_set():
-            raise StorageError(
-                f"datastore '{source}': the query had no answer after {timeout_s:g} s; give from_sql_query(..., "
-                "query_timeout=SECONDS), or a narrower query"
-            ) from None
-        raise StorageError(f"datastore '{source}': the query is refused: {_first_line(error.orig)}") from error
-    finally:
-        engine.dispose()
+    except StorageError:
+        if not expired.is_set():
+            raise
+        raise StorageError(
+            f"datastore '{source}': the query had no answer after {timeout_s:g} s; give from_sql_query(..., "
+            "query_timeout=SECONDS), or a narrower query"
+        ) from None
 
 
 def query_tree(spec: DatasetSpec, store: Callable[[str], Any]) -> TreeManifest:
@@ -129,14 +107,6 @@ def _stable(value: Any) -> Any:
     return (type(value).__name__, str(value))
 
 
-def _read_only(connection: Connection) -> None:
-    dialect = connection.dialect.name
-    if dialect == "sqlite":
-        connection.exec_driver_sql("PRAGMA query_only = ON")
-    elif dialect in ("postgresql", "mysql", "mariadb", "oracle"):
-        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
-
-
 @contextmanager
 def _deadline(connection: Connection, timeout_s: float, expired: threading.Event) -> Iterator[None]:
     """Interrupt what the connection does after `timeout_s`; 0 for no limit."""
@@ -157,7 +127,3 @@ def _deadline(connection: Connection, timeout_s: float, expired: threading.Event
         yield
     finally:
         timer.cancel()
-
-
-def _first_line(error: object) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import compress
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from airflow_mlpipe.errors import MissingDataError, ParameterError
+from airflow_mlpipe.errors import MissingDataError, NotSupportedError, ParameterError
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath
 from airflow_mlpipe.model.expression import METADATA, evaluate, names_in
 from airflow_mlpipe.model.nearest import nearest
 from airflow_mlpipe.model.operation import Filter, Operation, Sample, Skip, Take
 from airflow_mlpipe.model.partition import PartitionFormat
+from airflow_mlpipe.storage.database import Database
 from airflow_mlpipe.storage.datastore import OWN_FOLDERS, LocalStore
 from airflow_mlpipe.storage.records import Record, Walk
 from airflow_mlpipe.storage.tree import variant_of
 from airflow_mlpipe.storage.walk import walk
 from airflow_mlpipe.storage.wildcard import is_pattern
 
-Stores = Callable[[str], LocalStore]
-"""Opens a datastore by name."""
+if TYPE_CHECKING:
+    from airflow_mlpipe.storage.listing import RemoteFile
+    from airflow_mlpipe.storage.remote import RemoteStore
+
+Store: TypeAlias = "LocalStore | RemoteStore"
+"""A datastore with files, of this machine or elsewhere."""
+
+Stores = Callable[[str], Any]
+"""Opens a datastore by name: a :data:`Store` or a database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +45,17 @@ class Source:
         given: the source.
         store: its datastore.
         base: what the paths of the walk are relative to, in the datastore; a file's own path for a file.
-        found: the walk.
+        found: the walk; of a remote datastore its listing.
         variant: names the way it was read (see ``tree.variant_of``).
+        remote: what a remote datastore says of each file, by its path in the walk.
     """
 
     given: DatastorePath
-    store: LocalStore
+    store: Store
     base: str
     found: Walk
     variant: str
+    remote: Mapping[str, RemoteFile] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +66,10 @@ class DatasetFile:
         name: its path in the dataset: relative to the deepest folder that holds all sources of its datastore; with
             sources in several datastores, the datastore's name comes first.
         path: its path in its datastore.
-        place: where it lies.
+        place: where it lies on this machine; of a remote file, once :func:`at_hand` has brought it.
         source: index of its source.
         record: what the walk saw of it.
+        remote: what a remote datastore says of it, and that datastore; None for a file of this machine.
     """
 
     name: str
@@ -65,15 +77,27 @@ class DatasetFile:
     place: Path
     source: int
     record: Record
+    remote: tuple[RemoteStore, RemoteFile] | None = None
 
 
-def walk_source(source: DatastorePath, store: LocalStore) -> Source:
+def walk_source(source: DatastorePath, store: Store) -> Source:
     """Walk a file, folder or pattern as data.
 
     Raises:
         MissingDataError: if it matches nothing.
         StorageError: if something cannot be read or leads out of the store.
+        ServiceError: if a remote store cannot be reached or refuses.
     """
+    if isinstance(store, Database):
+        raise NotSupportedError(
+            f"datastore '{store.name}' is a database and has no files; read it with "
+            "Dataset.Tabular.from_sql_query((datastore, 'SELECT ...'))"
+        )
+    if not isinstance(store, LocalStore):
+        from airflow_mlpipe.storage.remote_source import walk_remote
+
+        base, found, remote = walk_remote(source.path, store)
+        return Source(source, store, base, found, "", remote)
     path = store.path_of(source.path)
     if is_pattern(source.path) and not path.exists():
         prefix, found = store.walk_pattern(source.path)
@@ -110,7 +134,7 @@ def files_of(spec: DatasetSpec, walked: Sequence[Source]) -> list[DatasetFile]:
     """Return the files of a dataset whose sources are walked. Errors are those of :func:`dataset_files`."""
     named = _name_of(walked)
     files = [
-        DatasetFile(named(source, path), path, _place(source, record), number, record)
+        DatasetFile(named(source, path), path, _place(source, record), number, record, _remote(source, record))
         for number, source in enumerate(walked)
         for record in sorted(source.found.records)
         if record[1] in ("file", "exec")
@@ -136,7 +160,7 @@ def chosen(spec: DatasetSpec, walked: Sequence[Source]) -> list[Source]:
         Source(
             source.given, source.store, source.base,
             Walk(source.found.root, source.found.is_file, source.found.started_ns, records),
-            f"{source.variant} {operations} of {[each.given.path for each in walked]}",
+            f"{source.variant} {operations} of {[each.given.path for each in walked]}", source.remote,
         )
         for source, records in zip(walked, kept, strict=True)
     ]  # fmt: skip
@@ -151,6 +175,32 @@ def empty_folders(walked: Sequence[Source]) -> list[str]:
         for record in source.found.records
         if record[1] == "dir"
     ]
+
+
+@contextmanager
+def at_hand(files: Sequence[DatasetFile]) -> Iterator[list[DatasetFile]]:
+    """Give the files with places on this machine, for as long as the body runs: remote ones are downloaded, read-only.
+
+    Raises:
+        StorageError: if one has changed since it was listed, or cannot be written here.
+        ServiceError: if its store cannot be reached or refuses.
+    """
+    elsewhere: dict[str, tuple[RemoteStore, list[RemoteFile]]] = {}
+    for file in files:
+        if file.remote is not None:
+            store, remote = file.remote
+            elsewhere.setdefault(store.name, (store, []))[1].append(remote)
+    if not elsewhere:
+        yield list(files)
+        return
+    from airflow_mlpipe.storage.remote_source import brought
+
+    with ExitStack() as stack:
+        places = {name: stack.enter_context(brought(store, wanted)) for name, (store, wanted) in elsewhere.items()}
+        yield [
+            file if file.remote is None else replace(file, place=places[file.remote[0].name][file.remote[1].path])
+            for file in files
+        ]
 
 
 def _name_of(walked: Sequence[Source]) -> Callable[[Source, str], str]:
@@ -207,6 +257,10 @@ def _is_true(operation: Filter, file: DatasetFile, partition: PartitionFormat | 
 
 def _joined(base: str, inside: str) -> str:
     return f"{base}/{inside}" if base and inside else base or inside
+
+
+def _remote(source: Source, record: Record) -> tuple[RemoteStore, RemoteFile] | None:
+    return None if isinstance(source.store, LocalStore) else (source.store, source.remote[record[0]])
 
 
 def _place(source: Source, record: Record) -> Path:

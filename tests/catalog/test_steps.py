@@ -116,6 +116,14 @@ def test_only_a_failed_step_is_tried_again(catalog: Catalog, started: Started, f
     assert not catalog.update_step(run.id, step.step_id, status="running", try_number=5)
 
 
+def test_a_try_that_was_given_up_says_nothing_of_the_next_one(catalog: Catalog, started: Started) -> None:
+    run, step = started
+    catalog.update_step(run.id, step.step_id, status="running", try_number=2)
+    assert not catalog.update_step(run.id, step.step_id, of_try=1, status="canceled", error="its task was ended")
+    assert (catalog.step(run.id, step.step_id).status, catalog.step(run.id, step.step_id).error) == ("running", None)
+    assert catalog.update_step(run.id, step.step_id, of_try=2, status="canceled")
+
+
 def test_other_fields_of_a_step_that_has_ended_may_change(catalog: Catalog, started: Started) -> None:
     run, step = started
     catalog.update_step(run.id, step.step_id, status="failed")

@@ -219,7 +219,7 @@ class TestMark:
         site.call("PATCH", "dags", "slow", "dagRuns", dag_run, body={"state": "failed"})
 
         run = site.run_of("slow", dag_run)
-        assert (run.status, run.error) == ("Failed", "marked as failed in Airflow")
+        assert (run.status, run.error) == ("Failed", "step 'wait': marked as failed in Airflow")
         assert site.statuses(run) == {"wait": "failed"}
         eventually(lambda: not scripts(site))
 

@@ -260,6 +260,38 @@ def test_a_compute_target_runs_no_more_steps_at_once_than_it_has_nodes(site: Sit
     assert run.status == "Completed"
 
 
+def test_a_step_that_many_need_starts_before_those_that_found_no_slot_earlier(site: Site, marks: Path):
+    site.catalog.put_compute(ComputeSpec(name="narrow", max_nodes=1))
+
+    def noted(name: str, after: tuple[str, ...] = ()) -> StepSpec:
+        return shell(name, f"echo {name} >> {marks}/order", compute="narrow", after=after)
+
+    run = site.run(
+        *(noted(f"leaf{i}") for i in range(3)), noted("head"), noted("body", ("head",)), noted("tail", ("body",))
+    )
+
+    assert run.status == "Completed"
+    order = (marks / "order").read_text().split()
+    # A leaf and the tail weigh the same.
+    assert order[:2] == ["head", "body"]
+    assert sorted(order[2:]) == ["leaf0", "leaf1", "leaf2", "tail"]
+
+
+def test_a_step_that_found_no_slot_is_not_started_once_its_run_is_cancelled(site: Site, marks: Path):
+    site.catalog.put_compute(ComputeSpec(name="slot", max_nodes=1))
+    line = f"echo $$ >> {marks}/started ; sleep 300"
+    run_id = site.submit(*(shell(f"s{i}", line, compute="slot") for i in range(3)))
+    eventually(lambda: (marks / "started").exists())
+    site.catalog.request_stop(run_id, "cancel", "enough")
+    run = site.end_of(run_id)
+
+    assert run.status == "Canceled"
+    assert sorted(site.statuses(run).values()) == ["canceled", "not_run", "not_run"]
+    assert len((marks / "started").read_text().split()) == 1
+    # Not even handed to a worker, which would have refused it.
+    assert sorted(site.tasks(run).values()) == ["failed", "skipped", "skipped", "success"]
+
+
 def reading(path: str) -> StepSpec:
     """A step that reads a dataset of the store."""
     data = DatasetSpec(kind="file", sources=(DatastorePath(datastore="store", path=path),))
@@ -316,7 +348,7 @@ def test_a_killed_dispatcher_leaves_no_script_behind_and_its_run_is_found_dead(s
     site.engine.reap()
     run = site.catalog.get_run(run_id)
 
-    assert (run.status, run.error) == ("Failed", "the dispatcher died")
+    assert (run.status, run.error) == ("Failed", "step 'orphan': the dispatcher died")
     assert site.statuses(run) == {"orphan": "failed"}
     assert site.run(shell("next", "true")).status == "Completed"
 
@@ -327,7 +359,7 @@ def test_a_dispatcher_that_is_told_to_end_says_so_at_once(site: Site, marks: Pat
     site.dispatcher().terminate()
     run = site.end_of(run_id)
 
-    assert (run.status, run.error) == ("Failed", "the dispatcher died")
+    assert (run.status, run.error) == ("Failed", "step 'cut': the dispatcher died")
     eventually(lambda: ended(child), 10)
 
 

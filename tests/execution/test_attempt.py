@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import subprocess
 from datetime import UTC, datetime
 
 import pytest
@@ -8,6 +10,7 @@ from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.catalog.rows import RunRow, StepRow
 from airflow_mlpipe.errors import StepFailedError, StepStoppedError
 from airflow_mlpipe.execution.attempt import Site, StepKey, run_attempt
+from airflow_mlpipe.execution.context import VARIABLE
 from airflow_mlpipe.execution.contract import RunIdentity
 from airflow_mlpipe.execution.deliver import publish
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec, OutputSpec, RegisterSpec, StepOutputRef
@@ -143,6 +146,26 @@ def test_a_try_that_was_given_up_does_not_replace_the_result_its_run_took(bench,
     assert site.catalog.step("run-1", "s").result_id == other.id
     # Its own result is there all the same, for others.
     assert len(site.catalog.by_fingerprint(digest_bytes(b"key"))) == 2
+
+
+def test_what_is_left_of_an_earlier_try_is_ended_before_the_next_one_begins(bench, site):
+    """On a server the next try of a cleared task may begin while this one is still being ended."""
+    with pytest.raises(StepFailedError):
+        attempt(bench, site, bench.python("raise SystemExit(3)", outputs=out()))
+    context = bench.workspace.absolute() / "work" / "run-1-s" / "try-1" / "context.json"
+    stale = subprocess.Popen(["sleep", "300"], env={"PATH": os.environ["PATH"], VARIABLE: str(context)})
+    other = context.parents[1].with_name("run-1-s2") / "try-1" / "context.json"
+    bystander = subprocess.Popen(["sleep", "300"], env={"PATH": os.environ["PATH"], VARIABLE: str(other)})
+    try:
+        result = attempt(bench, site, bench.python(WRITE, outputs=out()), number=2)
+        assert stale.wait(5) < 0
+        assert bystander.poll() is None
+    finally:
+        stale.kill()
+        bystander.kill()
+        stale.wait()
+        bystander.wait()
+    assert site.catalog.step("run-1", "s").result_id == result.id
 
 
 def test_an_interrupt_keeps_what_was_written(bench, site):

@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,7 +31,7 @@ from airflow_mlpipe.sdk.housekeeping import collect_garbage, rebuild_catalog, ve
 from airflow_mlpipe.sdk.workspace import Workspace
 from airflow_mlpipe.storage.archive import archive_path
 from airflow_mlpipe.storage.garbage import list_contents, remove_file
-from airflow_mlpipe.storage.ledger import result_path
+from airflow_mlpipe.storage.ledger import list_results, result_path, write_result
 
 NONE = timedelta(0)
 FAILS = 'mkdir -p "$1"; echo half > "$1/all.txt"; exit 3'
@@ -108,6 +110,33 @@ def test_the_age_is_told_by_the_clock_of_the_store(site: FaultSite):
     assert not place(site, bad).exists()
 
 
+def test_the_age_is_that_of_what_was_written_last(site: FaultSite):
+    bad = failed(site)
+    old = time.time_ns() - 10 * 86_400 * 10**9
+    os.utime(place(site, bad), ns=(old, old))
+    assert gc(site, grace=timedelta(days=9)).young.count >= 1
+    assert place(site, bad).exists()
+
+
+@pytest.mark.skipif(shutil.which("faketime") is None, reason="faketime is not installed")
+def test_a_collector_whose_clock_is_ahead_takes_nothing_for_old(site: FaultSite):
+    bad = failed(site)
+    code = (
+        "import pathlib, sys, datetime\n"
+        "from airflow_mlpipe.sdk.housekeeping import collect_garbage\n"
+        "from airflow_mlpipe.sdk.workspace import Workspace\n"
+        "workspace = Workspace.from_config(pathlib.Path(sys.argv[1]))\n"
+        "print(collect_garbage(workspace, grace=datetime.timedelta(days=9), delete=True).young.count)\n"
+    )
+    done = subprocess.run(
+        ["faketime", "-f", "+10d", sys.executable, "-c", code, str(site.dir / "config.json")],
+        capture_output=True, text=True, check=True, timeout=fault_driver.PATIENCE_S,
+        env={**fault_driver.environment(), "NO_FAKE_STAT": "1"},
+    )  # fmt: skip
+    assert int(done.stdout) >= 1
+    assert place(site, bad).exists()
+
+
 def test_damaged_outputs_go_and_the_history_stays(site: FaultSite):
     first = site.run()
     (site.output(first) / "all.txt").write_text("tampered")
@@ -141,8 +170,22 @@ def test_a_run_in_progress_keeps_what_it_has_taken(site: FaultSite):
     run = Room(site.dir).run(run_id)
     site.catalog.update_run(run_id, status="Running")
     assert run.plan() == ["make"]
+    (writing,) = [row.step_run_id for row in site.catalog.steps(run_id) if row.step_id == "follow"]
+    site.store.path_of(f"azureml/{writing}").mkdir()
     far = datetime.now(UTC) + timedelta(days=999)
-    assert counts(gc(site, unused_for=NONE, now=lambda: far)) == {}
+    # Told and done: the catalog would refuse the second one, whatever was told.
+    for delete in (False, True):
+        assert counts(gc(site, unused_for=NONE, now=lambda: far, delete=delete)) == {}
+    assert place(site, first).is_dir()
+    assert site.store.exists(f"azureml/{writing}")
+
+
+def test_a_result_of_a_newer_version_stays(site: FaultSite):
+    first = site.run()
+    site.catalog.mark_doubtful(first.steps["make"].result_id, "by the newer version")
+    with closing(sqlite3.connect(site.dir / "catalog.db")) as connection, connection:
+        connection.execute("UPDATE results SET body = '{\"new\": 1,' || substr(body, 2)")
+    assert DOUBTFUL not in counts(gc(site))
     assert place(site, first).is_dir()
 
 
@@ -222,6 +265,20 @@ def test_what_another_workspace_has_written_stays(site: FaultSite):
     assert (theirs / "x").read_text() == "theirs"
 
 
+def test_files_named_by_content_stay_in_a_store_that_another_workspace_uses(site: FaultSite):
+    site.run()
+    unneeded = site.store.path_of("manifests/" + "0" * 64 + ".json")
+    unneeded.write_text("{}")
+    record = next(list_results(site.store)).record
+    another = record.result.model_copy(update={"id": "another"})
+    write_result(record.model_copy(update={"workspace": "another", "result": another}), site.store)
+    gc(site)
+    assert unneeded.exists()
+    site.store.remove(result_path("another"))
+    gc(site)
+    assert not unneeded.exists()
+
+
 @pytest.mark.parametrize("kind", ["manifests", "snapshots"])
 def test_files_that_nothing_refers_to(site: FaultSite, kind: str):
     step = site.make_step(script="echo never run")
@@ -286,7 +343,7 @@ def test_a_listing_that_fails_stops_it(site: FaultSite, driver: Driver, tmp_path
         log = tmp_path / f"{number}.txt"
         pid = driver.begin(folder, "gc")
         fault = f"inject=getdents64:error=EIO:when={number}"
-        with traced(pid, "-e", "trace=getdents64", "-e", fault, "-o", str(log)):
+        with traced(pid, "-y", "-e", "trace=getdents64", "-e", fault, "-o", str(log)):
             driver.go()
             code, answer = driver.end()
         assert code == 0 and answer is not None
@@ -295,6 +352,10 @@ def test_a_listing_that_fails_stops_it(site: FaultSite, driver: Driver, tmp_path
             assert everything(copy.store.root) != before
             copy.close()
             break
+        (hit,) = [line for line in log.read_text("utf-8", "replace").splitlines() if "(INJECTED)" in line]
+        listed = [f"<{copy.store.path_of(name)}>" for name in ("azureml", "dataset", "manifests", "snapshots")]
+        if any(folder in hit for folder in listed):
+            assert answer["status"] == "raised", f"it went on without knowing what is there: {hit}"
         # Python lists folders of its own when it looks for modules.
         if answer["status"] == "raised" and str(folder) in answer["error"]:
             refused += 1

@@ -8,7 +8,6 @@ from airflow_mlpipe import Dataset, DatasetConsumptionConfig, FileDataset, Tabul
 from airflow_mlpipe.errors import (
     ConfigError,
     MissingDataError,
-    NotSupportedError,
     ParameterError,
     PipelineError,
     StorageError,
@@ -49,7 +48,6 @@ def test_data_that_comes_later_is_no_error(store):
 @pytest.mark.parametrize(
     ("path", "kind", "what"),
     [
-        ("https://x.org/iris.csv", NotSupportedError, "web address.*upload"),
         ("data/iris.csv", ParameterError, r"local path; upload it: datastore.upload\('data/iris.csv'"),
         ([], ParameterError, "no path is given"),
         (3, ParameterError, "path 3 is not allowed"),

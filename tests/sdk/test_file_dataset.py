@@ -177,7 +177,7 @@ class TestWeb:
         """A store for every server, so that what is made of an address can be seen."""
         opened = {}
 
-        def open_store(name, url, options):
+        def open_store(name, url, options, *_):
             opened[name] = (url, dict(options))
             return LocalStore(name, tmp_path / "web")
 
@@ -228,7 +228,7 @@ class TestWeb:
 
 
 def test_without_a_store_for_the_web_it_is_refused(monkeypatch):
-    def open_store(name, url, options):
+    def open_store(name, url, options, *_):
         raise NotSupportedError("scheme 'https' is not supported")
 
     monkeypatch.setattr("airflow_mlpipe.storage.datastore.open_store", open_store)

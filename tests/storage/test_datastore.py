@@ -119,7 +119,8 @@ def test_urls(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "named"), [("s3://bucket/x", "'s3'"), ("https://x/y", "'https'"), ("file://host/x", "another machine")]
+    ("url", "named"),
+    [("ftp://host/x", "'ftp'"), ("adl://store/x", "gen 1 .* abfss://"), ("file://host/x", "another machine")],
 )
 def test_other_places_are_refused_by_name(url: str, named: str) -> None:
     with pytest.raises(NotSupportedError, match=named):

@@ -11,8 +11,9 @@ import pytest
 from airflow_mlpipe.errors import ConfigError, NotSupportedError, StorageError
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath
 from airflow_mlpipe.storage.content import source_digest
+from airflow_mlpipe.storage.database import Database
 from airflow_mlpipe.storage.datastore import LocalStore
-from airflow_mlpipe.storage.query import SqlStore, answer
+from airflow_mlpipe.storage.query import answer
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
@@ -39,8 +40,8 @@ class TestSqlite:
         return path
 
     @pytest.fixture
-    def store(self, path: Path) -> SqlStore:
-        return SqlStore("db", f"sqlite:///{path}")
+    def store(self, path: Path) -> Database:
+        return Database("db", f"sqlite:///{path}", {})
 
     def test_rows_and_names(self, store):
         (batch,) = answer(spec("SELECT n, s FROM t ORDER BY n"), lambda name: store)
@@ -54,7 +55,7 @@ class TestSqlite:
 
     def test_the_database_is_only_read(self, store, path):
         for query in ("INSERT INTO t VALUES (3, 'x')", "INSERT INTO t VALUES (3, 'x') RETURNING n", "DROP TABLE t"):
-            with pytest.raises(StorageError, match="datastore 'db': the query is refused: .*readonly"):
+            with pytest.raises(StorageError, match="datastore 'db' .*readonly"):
                 rows(store, query)
         assert sqlite3.connect(path).execute("SELECT count(*) FROM t").fetchone() == (2,)
 
@@ -80,7 +81,7 @@ class TestSqlite:
 
     @pytest.mark.parametrize("query", ["SELECT nope FROM t", "not sql"])
     def test_a_query_that_is_refused(self, store, query):
-        with pytest.raises(StorageError, match="datastore 'db': the query is refused: ") as caught:
+        with pytest.raises(StorageError, match=r"datastore 'db' \(sqlite") as caught:
             rows(store, query)
         assert "\n" not in caught.value.message
 
@@ -91,8 +92,8 @@ def test_files_are_no_database(tmp_path):
 
 
 def test_an_unknown_driver_names_no_password():
-    with pytest.raises(ConfigError, match="datastore 'db': its database driver is not installed") as caught:
-        rows(SqlStore("db", "nodriver://user:secret@host/x"), "SELECT 1")
+    with pytest.raises(ConfigError, match="datastore 'db': .*nodriver") as caught:
+        Database("db", "nodriver://user:secret@host/x", {})
     assert "secret" not in caught.value.message
 
 
@@ -107,7 +108,7 @@ def server():
 class TestPostgres:
     @pytest.fixture
     def store(self, server):
-        return SqlStore("db", server.replace("postgresql://", "postgresql+psycopg://"))
+        return Database("db", server.replace("postgresql://", "postgresql+psycopg://"), {})
 
     def test_nothing_in_it_is_a_parameter(self, store):
         assert rows(store, "SELECT ' :b' AS x, '%s' AS y, 7 % 4 AS z") == [(" :b", "%s", 3)]
@@ -123,12 +124,12 @@ class TestPostgres:
 
     def test_identity_does_not_depend_on_the_session(self, store):
         query = "SELECT timestamptz '2020-01-01 12:00+00' AS at"
-        other = SqlStore("db", f"{store.sql_url}&options=-c%20timezone%3DAsia/Tokyo")
+        other = Database("db", store.url, {"connect_args": {"options": "-c timezone=Asia/Tokyo"}})
         found = {source_digest(spec(query), lambda name, each=each: each) for each in (store, other)}
         assert len(found) == 1
 
     def test_the_database_is_only_read(self, store):
-        with pytest.raises(StorageError, match="the query is refused: "):
+        with pytest.raises(StorageError, match=r"datastore 'db' \(postgresql"):
             rows(store, "CREATE TABLE t (n int)")
 
     def test_a_query_that_takes_too_long(self, store):

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 import uuid
 from contextlib import suppress
@@ -111,12 +112,20 @@ class AirflowSite(Site):
     def call(self, method: str, *path: str, body: Any = None, ok: bool = True) -> Any:
         """Ask Airflow's REST API as its UI does. Without `ok` a refusal is returned: status and text."""
         assert self.token
-        try:
-            return self._request(method, f"{self.url}/api/v2/" + "/".join(quote(p, safe="?=&") for p in path), body)
-        except HTTPError as error:
-            if ok:
-                raise AssertionError(f"{method} {path}: {error.code} {error.read().decode()}") from error
-            return error.code, error.read().decode()
+        url = f"{self.url}/api/v2/" + "/".join(quote(p, safe="?=&") for p in path)
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return self._request(method, url, body)
+            except HTTPError as error:
+                code, text = error.code, error.read().decode()
+                # Another of Airflow's processes wrote to SQLite at that moment; nothing was done.
+                if code == 503 and "locked" in text and time.monotonic() < deadline:
+                    time.sleep(0.1)
+                    continue
+                if ok:
+                    raise AssertionError(f"{method} {path}: {code} {text}") from error
+                return code, text
 
     @property
     def token(self) -> str:

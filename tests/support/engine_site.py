@@ -56,15 +56,17 @@ def eventually(condition: Callable[[], object], patience_s: float = PATIENCE_S) 
 class Site:
     """One workspace."""
 
-    def __init__(self, folder: Path, **settings) -> None:
+    def __init__(self, folder: Path, *, catalog: str | None = None, **settings) -> None:
         self.dir = folder / ".mlpipe"
         # The steps' own files, in a place that needs no quotes in a shell line.
         self.files = folder.parent / "files"
         (self.dir / "stores" / "store").mkdir(parents=True)
         self.files.mkdir()
         config = {"workspace_name": "w", "id": str(uuid.uuid4()), "settings": {"max_active_steps": 4, **settings}}
+        if catalog is not None:
+            config["catalog_conn"] = catalog
         (self.dir / "config.json").write_text(json.dumps(config))
-        self.catalog = Catalog.create(f"sqlite:///{self.dir / 'catalog.db'}")
+        self.catalog = Catalog.create(catalog or f"sqlite:///{self.dir / 'catalog.db'}")
         url = (self.dir / "stores" / "store").as_uri()
         self.catalog.put_datastore(DatastoreRow(name="store", url=url, is_default=True))
         self.engine = EmbeddedEngine(self.dir)

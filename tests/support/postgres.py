@@ -29,37 +29,67 @@ def missing() -> str | None:
     return None
 
 
-@contextmanager
-def server() -> Iterator[str]:
-    """Run a server on a socket in a folder of its own, without a network port, and yield its URL."""
-    binaries = _binaries()
-    assert binaries is not None
-    folder = Path(tempfile.mkdtemp(prefix="mlpipe-pg-"))
-    as_owner = []
-    if os.geteuid() == 0:
-        shutil.chown(folder, OWNER)
-        as_owner = ["runuser", "-u", OWNER, "--"]
+class Server:
+    """A server on a socket in a folder of its own, without a network port.
 
-    def call(program: str, *arguments: str) -> None:
+    Attributes:
+        url: of its one database.
+    """
+
+    def __init__(self, folder: Path, binaries: Path) -> None:
+        self.url = f"postgresql://{OWNER}@/postgres?host={folder}"
+        self._folder, self._binaries = folder, binaries
+        self._as_owner = []
+        if os.geteuid() == 0:
+            shutil.chown(folder, OWNER)
+            self._as_owner = ["runuser", "-u", OWNER, "--"]
+        data = str(folder / "data")
+        self._call("initdb", "-D", data, "-U", OWNER, "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C")
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        options = f"-k {self._folder} -c listen_addresses='' -c fsync=off -c max_connections=100"
+        self._control("-l", str(self._folder / "log"), "-o", options, "start")
+
+    def stop(self) -> None:
+        """End it at once, as a crash does: connections break, and it recovers when it is started again."""
+        self._control("-m", "immediate", "stop")
+
+    def _control(self, *arguments: str) -> None:
+        self._call("pg_ctl", "-D", str(self._folder / "data"), "-w", *arguments)
+
+    def _call(self, program: str, *arguments: str) -> None:
         # Output goes nowhere: a server that inherited a pipe would keep its reader waiting.
         subprocess.run(
-            [*as_owner, str(binaries / program), *arguments],
-            cwd=folder,
+            [*self._as_owner, str(self._binaries / program), *arguments],
+            cwd=self._folder,
             check=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
 
-    data = str(folder / "data")
-    call("initdb", "-D", data, "-U", OWNER, "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C")
-    options = f"-k {folder} -c listen_addresses='' -c fsync=off -c max_connections=50"
-    call("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
+
+@contextmanager
+def running() -> Iterator[Server]:
+    """Run a server that can be stopped and started again."""
+    binaries = _binaries()
+    assert binaries is not None
+    folder = Path(tempfile.mkdtemp(prefix="mlpipe-pg-"))
+    server = Server(folder, binaries)
     try:
-        yield f"postgresql://{OWNER}@/postgres?host={folder}"
+        yield server
     finally:
-        call("pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+        server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """Run a server and yield its URL."""
+    with running() as found:
+        yield found.url
 
 
 def _binaries() -> Path | None:

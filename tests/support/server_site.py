@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
-from engine_site import Site
+import psutil
+from engine_site import Site, eventually
 
 from airflow_mlpipe.engine.client import ServerEngine
+from airflow_mlpipe.engine.server_state import ServerState
 
 MLPIPE = Path(sys.executable).with_name("mlpipe")
 
@@ -26,15 +29,32 @@ def mlpipe(folder: Path, *words: str, check: bool = True, **env: str) -> subproc
 class ServerSite(Site):
     """One workspace with its server."""
 
-    def __init__(self, folder: Path, **settings) -> None:
-        super().__init__(folder, **settings)
+    def __init__(self, folder: Path, *, catalog: str | None = None, **settings) -> None:
+        super().__init__(folder, catalog=catalog, **settings)
         self.project = folder
         mlpipe(folder, "up", "--detach")
         self.engine = ServerEngine(self.dir)
 
+    def service(self, name: str) -> psutil.Process | None:
+        """The living process of one of Airflow's services."""
+        for process in psutil.Process(ServerState.of(self.engine._home).pid).children():
+            with suppress(psutil.Error):
+                # Some change what they are called by once they run.
+                if name in " ".join(process.cmdline()).replace("_", "-"):
+                    return process
+        return None
+
+    def kill(self, name: str) -> None:
+        """Kill a service and wait until there is another."""
+        before = self.service(name)
+        before.kill()
+        eventually(lambda: self.service(name) not in (None, before))
+
     def stop(self) -> None:
         """End the server."""
         mlpipe(self.project, "up", "--stop")
+        self.engine._room.catalog.close()
+        self.catalog.close()
 
     def dag_run(self, run_id: str) -> dict:
         """What Airflow says of a run."""

@@ -53,7 +53,7 @@ class FollowedRun:
         session.commit()
         self._finished: list[TaskInstance] = []
         self._finished_ids: set[str] = set()
-        self._asked = set(dag.roots and [task.task_id for task in dag.roots])
+        self._asked = {task.task_id for task in dag.roots}
         self._put_back: list[TaskInstance] = []
         self._due: dict[str, datetime] = {}
         self._rescheduled: dict[str, datetime] = {}

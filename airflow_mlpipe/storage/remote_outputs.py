@@ -1,0 +1,191 @@
+"""Outputs of steps in remote datastores: written here, uploaded when they are committed, then known by its word.
+
+A store elsewhere keeps files and nothing else: empty folders, modes and links are no part of such an output. A link
+inside of it is the file it means.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_mlpipe.errors import DigestMismatchError, MissingDataError, MlpipeError, StorageError
+from airflow_mlpipe.model.digest import Digest, short
+from airflow_mlpipe.model.result import OutputRecord, TreeManifest
+from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.listing import Listing, RemoteFile, local_name
+from airflow_mlpipe.storage.manifests import write_manifest
+from airflow_mlpipe.storage.remote_source import brought, relative, stored_identity
+from airflow_mlpipe.storage.tree import manifest_of, scan_tree
+from airflow_mlpipe.storage.walk import walk
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.storage.remote import RemoteStore
+
+
+def commit_remote(name: str, place: Path, target: str, store: RemoteStore, manifests: LocalStore) -> OutputRecord:
+    """Upload what an attempt wrote, and return its record, which counts once a result holds it.
+
+    Args:
+        name: of the output port.
+        place: where the attempt wrote it, on this machine.
+        target: its path in the datastore.
+        store: the datastore.
+        manifests: the store that keeps manifests: the default datastore.
+
+    Raises:
+        MissingDataError: if nothing was written.
+        StorageError: for a link that leaves the output, or a device.
+        ServiceError: if the store cannot be reached or refuses.
+    """
+    found = walk(place, follow_within=place)
+    dangling = [record[0] for record in found.records if record[1] == "link"]
+    if dangling:
+        raise StorageError(f"output '{name}': '{place}/{dangling[0]}' is a link to nowhere; write a file instead")
+    found.records = [(record[0], "file", *record[2:]) for record in found.records if record[1] in ("file", "exec")]
+    manifest = manifest_of(found, "", None)
+    files = store.put(place, target) if found.records else []
+    stored = _only_these(target, files, store)
+    write_manifest(manifest, manifests)
+    return OutputRecord(
+        name=name,
+        datastore=store.name,
+        path=target,
+        digest=manifest.digest,
+        size_bytes=manifest.size_bytes,
+        files=len(manifest.entries),
+        is_file=found.is_file,
+        stored=stored,
+    )
+
+
+def verify_remote(record: OutputRecord, store: RemoteStore) -> str | None:
+    """Return None if the store says of the output what it said at its commit, else what is wrong. One request."""
+    where = f"{record.datastore}: {record.path}"
+    found = _listed(record, store)
+    if isinstance(found, str):
+        return found
+    if record.stored is None or stored_identity(found.files, record.path) != record.stored:
+        return f"output '{record.name}' in {where} has changed bytes"
+    return None
+
+
+def check_remote(record: OutputRecord, store: RemoteStore) -> str | None:
+    """Return None if the output has its number of files and their size, else what is wrong. One request."""
+    where = f"{record.datastore}: {record.path}"
+    found = _listed(record, store)
+    if isinstance(found, str):
+        return found
+    if len(found) != record.files:
+        return f"output '{record.name}' in {where} has {len(found):,} files; it had {record.files:,}"
+    if found.size_bytes != record.size_bytes:
+        return f"output '{record.name}' in {where} has {found.size_bytes:,} bytes; it had {record.size_bytes:,}"
+    return None
+
+
+def read_remote(record: OutputRecord, store: RemoteStore) -> str | None:
+    """Return None if every byte of the output is what was committed, else what is wrong. Reads all of it."""
+    problem = check_remote(record, store)
+    if problem is not None or not record.files:
+        return problem
+    with tempfile.TemporaryDirectory(prefix="mlpipe-verify-") as folder:
+        digest = _fetched(record.path, store, Path(folder) / "output")
+    if digest != record.digest:
+        return f"output '{record.name}' in {record.datastore}: {record.path} has changed bytes"
+    return None
+
+
+def fetch_copy(path: str, store: RemoteStore, into: Path, expected: Digest | None = None) -> Path:
+    """Make a private writable copy of a file, folder or pattern in the folder `into`; see ``outputs.materialise``.
+
+    Raises:
+        MissingDataError: if it matches nothing.
+        DigestMismatchError: if the copy does not have the `expected` digest.
+        StorageError: if it cannot be written here.
+        ServiceError: if the store cannot be reached or refuses.
+    """
+    try:
+        listing = store.listing(path)
+    except MissingDataError:
+        if expected != TreeManifest().digest:
+            raise
+        listing = Listing(path, False, ())
+    into.mkdir(parents=True, exist_ok=True)
+    copy = into / Path(path).name if listing.is_file else into
+    _copy(listing.files, listing.base, store, into)
+    if expected is not None and scan_tree(copy).digest != expected:
+        raise DigestMismatchError(
+            f"'{path}' in datastore '{store.name}' is not what was recorded ({short(expected)}); run its step again"
+        )
+    return copy
+
+
+def publish_remote(record: OutputRecord, store: RemoteStore, destination: str) -> None:
+    """Copy a committed output to `destination` of its store, replacing file by file; other files there stay.
+
+    Raises:
+        DigestMismatchError: if the committed output is not what was recorded.
+        StorageError: if it cannot be written here, on its way.
+        ServiceError: if the store cannot be reached or refuses.
+    """
+    if not record.files:
+        return
+    with tempfile.TemporaryDirectory(prefix="mlpipe-publish-") as folder:
+        copy = fetch_copy(record.path, store, Path(folder) / "output", record.digest)
+        store.put(copy, destination)
+
+
+def published_remote(record: OutputRecord, store: RemoteStore, destination: str) -> bool:
+    """Whether every file of the output lies at `destination` with its bytes, as far as the store tells."""
+    try:
+        committed = {_told(file, record.path) for file in store.listing(record.path)}
+        there = {_told(file, destination) for file in store.listing(destination)}
+    except MlpipeError:
+        return not record.files
+    return all(each[2] is not None for each in committed) and committed <= there
+
+
+def _told(file: RemoteFile, base: str) -> tuple[str, int, str | None]:
+    return relative(file.path, base), file.size_bytes, file.md5
+
+
+def _listed(record: OutputRecord, store: RemoteStore) -> Listing | str:
+    where = f"{record.datastore}: {record.path}"
+    try:
+        return store.listing(record.path)
+    except MissingDataError:
+        # An output without files is nothing in a store that knows no folders.
+        return Listing(record.path, False, ()) if not record.files else f"output '{record.name}' missing from {where}"
+    except MlpipeError as error:
+        return f"output '{record.name}' in {where} cannot be read: {error.message}"
+
+
+def _only_these(target: str, files: Sequence[RemoteFile], store: RemoteStore) -> Digest | None:
+    """Remove what an upload that was cut off has left beside `files`; return what the store says of these."""
+    try:
+        there = store.listing(target).files
+    except MissingDataError:
+        there = ()
+    wanted = {file.path for file in files}
+    for file in there:
+        if file.path not in wanted:
+            store.remove(file.path)
+    return stored_identity([file for file in there if file.path in wanted], target)
+
+
+def _fetched(path: str, store: RemoteStore, into: Path) -> Digest:
+    listing = store.listing(path)
+    store.fetch(listing.files, into, base=listing.base)
+    return scan_tree(into / Path(path).name if listing.is_file else into).digest
+
+
+def _copy(files: Sequence[RemoteFile], base: str, store: RemoteStore, into: Path) -> None:
+    """Copy files out of the cache, where they stay for others."""
+    with brought(store, files) as paths:
+        for file in files:
+            target = into / local_name(file, base, store.name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(paths[file.path], target)

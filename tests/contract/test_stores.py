@@ -1,0 +1,430 @@
+"""What every datastore does, wherever it is: one suite over a folder, S3, Azure, GCS and the web."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import emulators
+import pytest
+from web_site import serving
+
+from airflow_mlpipe.errors import (
+    MissingDataError,
+    NotSupportedError,
+    ParameterError,
+    PermissionDeniedError,
+    StorageError,
+)
+from airflow_mlpipe.storage.datastore import LocalStore, open_store
+from airflow_mlpipe.storage.local_cache import LocalCache
+from airflow_mlpipe.storage.remote import RemoteStore
+from airflow_mlpipe.storage.remote_errors import ChangedError
+from airflow_mlpipe.storage.transfer import LARGE_BYTES, Progress
+
+NUMBERS = itertools.count(1)
+SECRET = "s3cr3t-of-the-store"
+NAMES = ["a.csv", "d/b.csv", "d/e/c.csv", "d/e/c.txt", "dd/b.csv", "ü ä/% +#&=.txt", "empty"]
+PATTERNS = [
+    "**",
+    "*",
+    "*.csv",
+    "**/*.csv",
+    "d/*",
+    "d/**",
+    "d/?.csv",
+    "d/*/c.*",
+    "**/e/*.txt",
+    "d/[ab].csv",
+    "none/*",
+    "ü*/**",
+]
+
+
+@dataclass
+class Place:
+    """A datastore, and how to put files into it if it is only read itself."""
+
+    store: LocalStore | RemoteStore
+    folder: Path | None = None
+
+    def write(self, path: str, data: bytes) -> None:
+        if self.folder is None:
+            self.store.write_bytes(path, data)
+        else:
+            (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / path).write_bytes(data)
+
+    @property
+    def remote(self) -> RemoteStore:
+        assert isinstance(self.store, RemoteStore)
+        return self.store
+
+
+def s3_place(endpoint: str, **more: object) -> Place:
+    options = {"endpoint_url": endpoint, "key": "an-id", "secret": SECRET, **more}
+    store = open_store("s3store", f"s3://bucket-{next(NUMBERS)}/some/folder", options)
+    return made(store)
+
+
+def azure_place(endpoint: str) -> Place:
+    options = {"endpoint": endpoint, "account_name": emulators.AZURE_ACCOUNT, "account_key": emulators.AZURE_KEY}
+    return made(open_store("azstore", f"az://container-{next(NUMBERS)}/some/folder", options))
+
+
+def gcs_place(endpoint: str) -> Place:
+    options = {"endpoint_url": endpoint, "token": "anon", "project": "p"}
+    return made(open_store("gstore", f"gs://bucket-{next(NUMBERS)}/some/folder", options))
+
+
+def made(store: LocalStore | RemoteStore) -> Place:
+    assert isinstance(store, RemoteStore)
+    store.create_container()
+    store.create_container()
+    return Place(store)
+
+
+REMOTE = [
+    pytest.param("s3", marks=pytest.mark.s3),
+    pytest.param("azure", marks=pytest.mark.azure),
+    pytest.param("gcs", marks=pytest.mark.gcs),
+]
+
+
+@pytest.fixture
+def place_of(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], Place]]:
+    opened: list[Place] = []
+    kinds = {"s3": s3_place, "azure": azure_place, "gcs": gcs_place}
+
+    def make(kind: str) -> Place:
+        if kind == "local":
+            place = Place(LocalStore("local", tmp_path / "store"))
+        elif kind == "web":
+            site = request.getfixturevalue("site")
+            place = Place(open_store("web", site.url, {"allow_private": True}), site.folder)
+        else:
+            place = kinds[kind](request.getfixturevalue(f"{kind}_server"))
+        opened.append(place)
+        return place
+
+    yield make
+    for place in opened:
+        if isinstance(place.store, RemoteStore):
+            place.store.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[object]:
+    with serving(tmp_path / "site") as served:
+        yield served
+
+
+@pytest.fixture(params=["local", *REMOTE])
+def place(request: pytest.FixtureRequest, place_of: Callable[[str], Place]) -> Place:
+    """Every store that is written."""
+    return place_of(request.param)
+
+
+@pytest.fixture(params=["local", *REMOTE, "web"])
+def readable(request: pytest.FixtureRequest, place_of: Callable[[str], Place]) -> Place:
+    """Every store."""
+    return place_of(request.param)
+
+
+@pytest.fixture(params=REMOTE)
+def remote(request: pytest.FixtureRequest, place_of: Callable[[str], Place]) -> RemoteStore:
+    """Every remote store that is written."""
+    return place_of(request.param).remote
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def a_tree(folder: Path, names: list[str] = NAMES) -> dict[str, bytes]:
+    content = {name: f"content of {name}".encode() * (name != "empty") for name in names}
+    for name, data in content.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return content
+
+
+def test_bytes_come_back(readable: Place) -> None:
+    readable.write("a/f", b"1")
+    assert readable.store.read_bytes("a/f") == b"1"
+    readable.write("a/f", b"22")
+    assert readable.store.read_bytes("/a/f") == b"22"
+    readable.write("a/none", b"")
+    assert readable.store.read_bytes("a/none") == b""
+    assert readable.store.exists("a/f")
+    assert not readable.store.exists("a/g")
+
+
+def test_what_is_not_there(readable: Place) -> None:
+    readable.write("a/f", b"1")
+    with pytest.raises(MissingDataError, match=r"a/g"):
+        readable.store.read_bytes("a/g")
+
+
+def test_a_folder_exists_as_long_as_a_file_is_in_it(place: Place) -> None:
+    place.write("a/b/f", b"1")
+    assert place.store.exists("a") and place.store.exists("a/b") and not place.store.exists("a/b/f/g")
+    assert not place.store.exists("a/bb")
+    place.store.remove("a/b/f")
+    place.store.remove("a/b/f")
+    assert not place.store.exists("a/b/f")
+
+
+@pytest.mark.parametrize("path", ["..", "../x", "a/../../x", "/..", "a\0b"])
+def test_nothing_leaves_the_store(path: str, readable: Place) -> None:
+    with pytest.raises(ParameterError):
+        readable.store.read_bytes(path)
+    if ".." in path:
+        with pytest.raises(ParameterError):
+            readable.store.glob(f"{path}/*")
+
+
+def test_patterns_mean_the_same_everywhere(place: Place, tmp_path: Path) -> None:
+    reference = LocalStore("reference", tmp_path / "reference")
+    for store in (reference, place.store):
+        for name in [*NAMES, "models/m.csv", "azureml/id/out.csv", "d/models/n.csv"]:
+            store.write_bytes(name, b"x")
+    found = {pattern: place.store.glob(pattern) for pattern in [*PATTERNS, "models/*"]}
+    assert found == {pattern: reference.glob(pattern) for pattern in [*PATTERNS, "models/*"]}
+    # What this package keeps in a store is no content of its root.
+    assert found["**/*.csv"] == ["a.csv", "d/b.csv", "d/e/c.csv", "d/models/n.csv", "dd/b.csv"]
+
+
+def test_listings(remote: RemoteStore) -> None:
+    for name in [*NAMES, "models/m.csv"]:
+        remote.write_bytes(name, name.encode())
+    whole = remote.listing("")
+    assert [file.path for file in whole] == sorted(NAMES) and (whole.base, whole.is_file) == ("", False)
+    below = remote.listing("/d/")
+    assert [file.path for file in below] == ["d/b.csv", "d/e/c.csv", "d/e/c.txt"] and below.base == "d"
+    one = remote.listing("d/b.csv")
+    assert ([file.path for file in one], one.base, one.is_file) == (["d/b.csv"], "d", True)
+    matches = remote.listing("d/**/*.csv")
+    assert [file.path for file in matches] == ["d/b.csv", "d/e/c.csv"] and matches.base == "d"
+    assert len(remote.listing("d/*.none")) == 0
+    assert [file.size_bytes for file in below] == [len(file.path) for file in below]
+    assert all(file.mtime_ns > 10**18 for file in below)
+    with pytest.raises(MissingDataError, match=r"no 'nope' in datastore"):
+        remote.listing("nope")
+    folders, files = remote.list_folder("d")
+    assert (folders, [file.path for file in files]) == (["e"], ["d/b.csv"])
+    assert remote.list_folder("")[0] == ["d", "dd", "models", "ü ä"]
+
+
+def test_a_name_that_looks_like_a_pattern(remote: RemoteStore) -> None:
+    remote.write_bytes("a[1].csv", b"1")
+    remote.write_bytes("a1.csv", b"2")
+    assert [file.path for file in remote.listing("a[1].csv")] == ["a[1].csv"]
+
+
+def test_identity_changes_with_the_content_alone(remote: RemoteStore) -> None:
+    written = remote.write_bytes("f", b"1")
+    remote.write_bytes("g", b"x")
+    first = remote.stat("f")
+    assert first is not None and first.identity
+    assert first.identity == written.identity == remote.listing("").files[0].identity
+    remote.write_bytes("f", b"2")
+    second = remote.stat("f")
+    assert second is not None and second.size_bytes == first.size_bytes and second.identity != first.identity
+
+
+def test_a_folder_there_and_back(place: Place, tmp_path: Path) -> None:
+    content = a_tree(tmp_path / "in")
+    if isinstance(place.store, LocalStore):
+        place.store.copy_in(tmp_path / "in", "up")
+        place.store.copy_out("up", tmp_path / "out")
+    else:
+        written = place.store.put(tmp_path / "in", "up")
+        listed = place.store.listing("up")
+        assert [(file.path, file.identity, file.size_bytes) for file in written] == [
+            (file.path, file.identity, file.size_bytes) for file in listed
+        ]
+        place.store.fetch(listed, tmp_path / "out", base=listed.base)
+    assert tree(tmp_path / "out") == content
+    assert all(os.access(path, os.W_OK) for path in (tmp_path / "out").rglob("*"))
+
+
+def test_large_files_there_and_back(remote: RemoteStore, tmp_path: Path) -> None:
+    data = os.urandom(1 << 20) * 21 + b"end"
+    assert len(data) > LARGE_BYTES
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/large").write_bytes(data)
+    (tmp_path / "in/small").write_bytes(b"s")
+    seen: list[tuple[int, int]] = []
+
+    def report(progress: Progress) -> None:
+        seen.append((progress.size_bytes, progress.files))
+
+    remote.put(tmp_path / "in", "up", report)
+    assert seen[-1] == (len(data) + 1, 2)
+    listed = remote.listing("up")
+    assert [file.size_bytes for file in listed] == [len(data), 1]
+    seen.clear()
+    remote.fetch(listed, tmp_path / "out", base="up", progress=report)
+    assert seen[-1] == (len(data) + 1, 2)
+    assert hashlib.sha256((tmp_path / "out/large").read_bytes()).digest() == hashlib.sha256(data).digest()
+    assert remote.read_bytes("up/large") == data
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["large", "small"]
+
+
+def test_the_time_of_the_original_is_kept(remote: RemoteStore, tmp_path: Path) -> None:
+    remote.write_bytes("f", b"1")
+    listed = remote.listing("f")
+    remote.fetch(listed, tmp_path)
+    assert abs((tmp_path / "f").stat().st_mtime_ns - listed.files[0].mtime_ns) < 1000
+
+
+def test_a_file_that_changed_since_it_was_listed_is_not_delivered(remote: RemoteStore, tmp_path: Path) -> None:
+    for data in (b"old", b"x" * (LARGE_BYTES + 1)):
+        remote.write_bytes("kept", b"kept")
+        remote.put_files([(_file(tmp_path / "local", data), "f")])
+        listed = remote.listing("")
+        remote.put_files([(_file(tmp_path / "local", data[::-1][:-1] + b"!"), "f")])
+        with pytest.raises(ChangedError, match=r"changed since it was listed"):
+            remote.fetch(listed, tmp_path / "out")
+        assert not (tmp_path / "out/f").exists() and not (tmp_path / "out/kept").exists()
+        remote.fetch(remote.listing(""), tmp_path / "out")
+        assert (tmp_path / "out/f").read_bytes()[-1:] == b"!"
+        remote.remove("f")
+        (tmp_path / "out/f").unlink()
+        (tmp_path / "out/kept").unlink()
+
+
+def test_trees_are_removed_and_their_neighbours_are_not(remote: RemoteStore) -> None:
+    for name in ("a/f", "a/b/g", "ab", "a.txt"):
+        remote.write_bytes(name, b"1")
+    assert remote.remove_tree("a") == 2
+    assert remote.remove_tree("a") == 0
+    assert [file.path for file in remote.listing("")] == ["a.txt", "ab"]
+    with pytest.raises(ParameterError, match="root"):
+        remote.remove_tree("/")
+
+
+def test_no_bucket(remote: RemoteStore) -> None:
+    options = {**remote._options}
+    gone = open_store("gone", f"{remote.scheme}://never-made-{next(NUMBERS)}/x", options)
+    assert isinstance(gone, RemoteStore)
+    with pytest.raises(MissingDataError, match=r"datastore 'gone' .*check .* that the bucket or container exists"):
+        gone.listing("")
+    gone.close()
+
+
+def test_the_cache(remote: RemoteStore, tmp_path: Path) -> None:
+    remote.write_bytes("a", b"a" * 1000)
+    remote.write_bytes("b", b"b" * 1000)
+    cache = LocalCache(tmp_path / "cache", limit_bytes=1500)
+    seen: list[int] = []
+    listed = remote.listing("")
+    with cache.holding(remote, listed.files, lambda progress: seen.append(progress.total_files)) as paths:
+        assert {path: local.read_bytes()[:1] for path, local in paths.items()} == {"a": b"a", "b": b"b"}
+        # More than the limit, and all of it in use.
+        assert cache.size_bytes() == 2000 and seen[-1] == 2
+        assert all(not local.stat().st_mode & 0o222 for local in paths.values())
+    assert cache.size_bytes() == 1000
+
+
+@pytest.mark.s3
+def test_credentials_that_are_wrong(s3_server: str, azure_server: str) -> None:
+    options = {"endpoint": azure_server, "account_name": emulators.AZURE_ACCOUNT, "account_key": "bm90IHRoZSBrZXk="}
+    store = open_store("azstore", "az://container/f", options)
+    assert isinstance(store, RemoteStore)
+    with pytest.raises(PermissionDeniedError, match=r"MLPIPE_DATASTORE_AZSTORE_<OPTION>") as caught:
+        store.read_bytes("x")
+    store.close()
+    assert "bm90IHRoZSBrZXk=" not in str(caught.value) + repr(store)
+    assert caught.value.__cause__ is None and caught.value.__context__ is None
+
+
+@pytest.mark.s3
+def test_names_that_no_file_can_have(s3_server: str, tmp_path: Path) -> None:
+    store = s3_place(s3_server).remote
+    names = store.filesystem()
+    bucket = store.url.removeprefix("s3://").partition("/")[0]
+    names.call_s3("put_object", Bucket=bucket, Key="some/folder/d/../../../evil", Body=b"x")
+    names.call_s3("put_object", Bucket=bucket, Key="some/folder/good", Body=b"x")
+    with pytest.raises(StorageError, match=r"evil', which cannot be a file"):
+        store.fetch(store.listing(""), tmp_path / "out")
+    store.fetch(store.listing("g*"), tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["good", "out"]
+    store.close()
+
+
+@pytest.mark.s3
+def test_listings_of_many_pages(s3_server: str) -> None:
+    store = s3_place(s3_server).remote
+    names = [f"f{number:04d}" for number in range(1, 1206)]
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            Path(folder, name).write_bytes(b"")
+        store.put(Path(folder), "many")
+    assert [file.path for file in store.listing("many")] == [f"many/{name}" for name in names]
+    assert len(store.list_folder("many")[1]) == 1205
+    assert store.remove_tree("many") == 1205
+    store.close()
+
+
+@pytest.mark.s3
+def test_versions_are_the_identity_where_they_are_asked_for(s3_server: str, tmp_path: Path) -> None:
+    store = s3_place(s3_server, version_aware=True).remote
+    bucket = store.url.removeprefix("s3://").partition("/")[0]
+    store.filesystem().call_s3("put_bucket_versioning", Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    first = store.write_bytes("f", b"1")
+    listed = store.listing("")
+    assert listed.files[0].identity == first.identity != first.md5
+    store.write_bytes("f", b"2")
+    assert store.listing("").files[0].identity != first.identity
+    # The old version is still there to be read.
+    store.fetch(listed, tmp_path)
+    assert (tmp_path / "f").read_bytes() == b"1"
+    store.close()
+
+
+def test_the_web_is_read_only_and_lists_nothing(place_of: Callable[[str], Place]) -> None:
+    web = place_of("web")
+    web.write("d/f", b"1")
+    assert [file.path for file in web.remote.listing("d/f")] == ["d/f"]
+    for call in (lambda: web.remote.listing("d"), lambda: web.remote.listing("*"), lambda: web.remote.list_folder("d")):
+        with pytest.raises(NotSupportedError, match=r"name each file"):
+            call()
+    for call in (
+        lambda: web.remote.write_bytes("x", b""),
+        lambda: web.remote.remove("d/f"),
+        lambda: web.remote.put(Path(__file__), "x"),
+        web.remote.create_container,
+    ):
+        with pytest.raises(NotSupportedError, match=r"can only be read"):
+            call()
+
+
+@pytest.mark.parametrize("lacking", ["", "etags", "lengths", "ranges"])
+def test_files_of_plainer_web_servers(
+    lacking: str, place_of: Callable[[str], Place], site: object, tmp_path: Path
+) -> None:
+    if lacking:
+        setattr(site, lacking, False)
+    web = place_of("web")
+    data = os.urandom(LARGE_BYTES + 11)
+    web.write("large", data)
+    web.write("empty", b"")
+    for name, content in (("large", data), ("empty", b"")):
+        listed = web.remote.listing(name)
+        assert listed.files[0].size_bytes == len(content)
+        assert (listed.files[0].identity is None) == (lacking == "etags")
+        web.remote.fetch(listed, tmp_path / "out")
+        assert (tmp_path / "out" / name).read_bytes() == content
+
+
+def _file(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
