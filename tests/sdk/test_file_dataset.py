@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from airflow_mlpipe import DataPath, Dataset, Datastore, FileDataset
-from airflow_mlpipe.errors import MissingDataError, NotSupportedError, ParameterError, StorageError
+from airflow_mlpipe import DataPath, Dataset, Datastore, FileDataset, Workspace
+from airflow_mlpipe.errors import MissingDataError, MlpipeError, NotSupportedError, ParameterError, StorageError
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath
 from airflow_mlpipe.sdk import dataset_paths
 from airflow_mlpipe.storage.datastore import LocalStore
@@ -246,3 +249,58 @@ def test_a_dataset_is_no_sequence(files):
         iter(files)
     assert files.data_changed_time is not None
     assert isinstance(files.spec, DatasetSpec)
+
+
+class TestWebReading:
+    """An address, read through the store of its server; a small server on 127.0.0.1 stands for the web."""
+
+    @pytest.fixture(autouse=True)
+    def opened(self, monkeypatch):
+        """The workspaces that are found through a folder, for their stores to be closed."""
+        found = []
+        of = Workspace._of.__func__
+
+        def noted(cls, *args):
+            found.append(of(cls, *args))
+            return found[-1]
+
+        monkeypatch.setattr(Workspace, "_of", classmethod(noted))
+        yield
+        for each in found:
+            for name, store in each._stores.items():
+                if name.startswith("http"):
+                    store.close()
+
+    @pytest.fixture
+    def address(self, tmp_path):
+        folder = tmp_path / "www"
+        folder.mkdir()
+        (folder / "a.csv").write_text("n,s\n1,x\n2,y\n")
+        handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+        handler.func.log_message = lambda *args: None
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    def test_a_private_address_is_refused(self, opened, workspace, address, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(MlpipeError, match="leads to 127.0.0.1, which is not a public address"):
+            Dataset.File.from_files(f"{address}/a.csv").to_path()
+
+    def test_a_public_one_is_read_and_registered(self, opened, workspace, address, tmp_path, monkeypatch):
+        pytest.importorskip("pandas")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("airflow_mlpipe.storage.addresses.is_public", lambda address: True)
+        table = Dataset.Tabular.from_delimited_files(f"{address}/a.csv?raw=1")
+        assert table.to_pandas_dataframe()["n"].tolist() == [1, 2]
+        assert Dataset.File.from_files(f"{address}/a.csv").download(tmp_path / "out") == [str(tmp_path / "out/a.csv")]
+        first = table.register(workspace, "web")
+        assert first.content() == table.content()
+        (tmp_path / "www/a.csv").write_text("n,s\n1,x\n2,y\n3,z\n")
+        assert table.register(workspace, "web", create_new_version=True).version == 2
+        with pytest.raises(MlpipeError, match="b.csv.* is no file, and the web lists no folders"):
+            Dataset.File.from_files(f"{address}/b.csv").to_path()
