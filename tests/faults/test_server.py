@@ -182,6 +182,15 @@ def test_a_killed_supervisor_takes_all_with_it_and_the_step_is_tried_again(site:
     assert (run.status, run.error, tries(marks)) == ("Completed", None, 2)
 
 
+def test_a_step_whose_time_is_over_ends_with_all_it_started(site: ServerSite, marks: Path):
+    run = site.run(shell("a", f"{FAMILY.format(marks=marks)} ; {waits(marks)}", timeout_s=1.0))
+    script, child = began(marks), child_of(marks)
+    assert (run.status, site.statuses(run)) == ("Failed", {"a": "failed"})
+    assert "step 'a' was ended after its timeout of 1 s" in run.error
+    assert ended(script)
+    assert ended(child)
+
+
 def task(site: ServerSite, run_id: str, task_id: str) -> dict:
     pipeline = site.catalog.get_run(run_id).pipeline
     return site.engine.api.get("dags", pipeline, "dagRuns", run_id, "taskInstances", task_id)
