@@ -23,6 +23,7 @@ from airflow_mlpipe.storage.transfer import (
     LARGE_BYTES,
     RANGE_BYTES,
     RANGES_AT_ONCE,
+    RANGES_IN_ONE,
     Transfer,
     each_at_once,
 )
@@ -230,7 +231,7 @@ class _Large(_Download):
             ledger = os.open(self._ledger, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             done = os.pread(ledger, -(-size // RANGE_BYTES), 0)
-            await each_at_once(self._ranges(fd, ledger, done), RANGES_AT_ONCE)
+            await each_at_once(self._spans(fd, ledger, done), RANGES_AT_ONCE)
         finally:
             os.close(ledger)
         if self._md5 is not None:
@@ -248,17 +249,33 @@ class _Large(_Download):
     def _ledger(self) -> Path:
         return self._draft.with_name(f"{self._draft.name}.ranges")
 
-    def _ranges(self, fd: int, ledger: int, done: bytes) -> Iterator[Any]:
-        async def one(number: int) -> None:
-            start = number * RANGE_BYTES
-            end = min(start + RANGE_BYTES, self._file.size_bytes)
-            if done[number : number + 1] == b"1":
-                self._transfer.moved(end - start)
-                return
-            await self._read_to(fd, start, end)
-            os.pwrite(ledger, b"1", number)
+    def _spans(self, fd: int, ledger: int, done: bytes) -> Iterator[Any]:
+        """Yield the requests for what is missing, each of several ranges: a request costs a server more than bytes."""
 
-        return (one(number) for number in range(-(-self._file.size_bytes // RANGE_BYTES)))
+        async def one(first: int, last: int) -> None:
+            at, number = first * RANGE_BYTES, first
+
+            def seen(data: bytes) -> None:
+                nonlocal at, number
+                at += len(data)
+                while at >= self._end(number) and number < last:
+                    os.pwrite(ledger, b"1", number)
+                    number += 1
+
+            await self._read_to(fd, at, self._end(last - 1), seen)
+
+        count = -(-self._file.size_bytes // RANGE_BYTES)
+        missing = [number for number in range(count) if done[number : number + 1] != b"1"]
+        for number in set(range(count)).difference(missing):
+            self._transfer.moved(self._end(number) - number * RANGE_BYTES)
+        while missing:
+            first = last = missing.pop(0)
+            while missing and missing[0] == last + 1 and last - first + 1 < RANGES_IN_ONE:
+                last = missing.pop(0)
+            yield one(first, last + 1)
+
+    def _end(self, number: int) -> int:
+        return min((number + 1) * RANGE_BYTES, self._file.size_bytes)
 
     def _hash(self, fd: int) -> str:
         hasher = hashlib.md5(usedforsecurity=False)

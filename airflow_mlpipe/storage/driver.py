@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -24,16 +24,20 @@ class Body:
     Attributes:
         file: the file; its ``md5`` is None if the answer says that it cannot be trusted.
         chunks: the bytes; to be read to the end or closed.
+        release: lets go of the connection, also when nothing was read.
     """
 
     file: RemoteFile
     chunks: AsyncIterator[bytes]
+    release: Callable[[], object] | None = None
 
     async def close(self) -> None:
         """Let go of the connection."""
         close = getattr(self.chunks, "aclose", None)
         if close is not None:
             await close()
+        if self.release is not None:
+            self.release()
 
 
 @dataclass(slots=True)

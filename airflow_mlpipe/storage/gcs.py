@@ -127,6 +127,7 @@ class GcsDriver(Rooted):
         return Body(
             RemoteFile(path, size, answer.headers.get("x-goog-generation") or known.identity, known.mtime_ns, md5),
             _streamed(answer),
+            answer.close,
         )
 
     async def put(self, path: str, data: bytes, md5: bytes) -> RemoteFile:

@@ -54,6 +54,8 @@ class S3Driver(Rooted):
             "response_checksum_validation": "when_required",
         }
         given = dict(options.get("config_kwargs") or {})
+        # The MD5 of what is written is signed; a second digest of it would be computed between all other requests.
+        given["s3"] = {"payload_signing_enabled": False, **(given.get("s3") or {})}
         # One attempt: what is tried again, and for how long, is decided in one place for all stores.
         self._options = {**options, "config_kwargs": {**own, **given, "retries": {"total_max_attempts": 1}}}
         self._versions = bool(options.get("version_aware"))
@@ -135,7 +137,7 @@ class S3Driver(Rooted):
         answer = await self._call("get_object", Key=self.key(path), **asked)
         _, _, total = answer.get("ContentRange", "").rpartition("/")
         size = int(total) if total.isdigit() else int(answer["ContentLength"])
-        return Body(self._described(path, answer, size), _streamed(answer["Body"]))
+        return Body(self._described(path, answer, size), _streamed(answer["Body"]), answer["Body"].close)
 
     async def put(self, path: str, data: bytes, md5: bytes) -> RemoteFile:
         """See :class:`~airflow_mlpipe.storage.driver.Driver`."""

@@ -17,6 +17,7 @@ RANGES_AT_ONCE = 6
 # Files above this size are moved in parts.
 LARGE_BYTES = 16 << 20
 RANGE_BYTES = 8 << 20
+RANGES_IN_ONE = 4
 # How much of all that is under way may be in memory.
 BUFFER_BYTES = 128 << 20
 # How often a file is moved again because its bytes came out wrong.

@@ -145,7 +145,7 @@ class WebDriver:
                 size = 0 if found is None else found.size_bytes
             else:
                 size = expected.size_bytes
-        return Body(_described(path, answer, size), _streamed(answer, skip, stop))
+        return Body(_described(path, answer, size), _streamed(answer, skip, stop), answer.close)
 
     async def put(self, path: str, data: bytes, md5: bytes) -> RemoteFile:
         """Refuse: the web is read-only."""

@@ -214,24 +214,22 @@ def test_parts_of_an_upload_that_failed_are_thrown_away(proxy: Proxy, store: Rem
 def test_a_download_goes_on_where_the_one_before_was_cut_off(proxy: Proxy, store: RemoteStore, tmp_path: Path) -> None:
     put(store, tmp_path, LARGE)
     listed = store.listing("")
-    third = lambda method, path: method == "GET" and path.endswith("/up") and count(proxy, path) >= 3  # noqa: E731
-    proxy.faults.append(Fault("busy", third))
+    # Half of it comes, and then nothing any more.
+    up = gets("up")
+    proxy.faults.append(Fault("stall midway", up, times=1))
+    proxy.faults.append(Fault("busy", up))
     took(lambda: store.fetch(listed, tmp_path / "out"), StorageError, "faulty")
     proxy.faults.clear()
     proxy.sent_bytes = 0
     store.fetch(listed, tmp_path / "out")
     assert (tmp_path / "out/up").read_bytes() == LARGE and (tmp_path / "out/f").read_bytes() == DATA
-    assert proxy.sent_bytes < len(LARGE) - (8 << 20)
+    assert proxy.sent_bytes <= len(LARGE) - (8 << 20)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["f", "up"]
-
-
-def count(proxy: Proxy, path: str) -> int:
-    return sum(method == "GET" and asked == path for method, asked in proxy.requests)
 
 
 def test_a_download_goes_on_after_its_process_was_killed(proxy: Proxy, store: RemoteStore, tmp_path: Path) -> None:
     put(store, tmp_path, LARGE)
-    proxy.faults.append(Fault("stall", lambda method, path: path.endswith("/up") and count(proxy, path) >= 3))
+    proxy.faults.append(Fault("stall midway", gets("up")))
     script = (
         "import sys; from pathlib import Path\n"
         "from airflow_mlpipe.storage.datastore import open_store\n"
@@ -241,8 +239,8 @@ def test_a_download_goes_on_after_its_process_was_killed(proxy: Proxy, store: Re
     )
     process = subprocess.Popen([sys.executable, "-c", script, proxy.url, store.url, str(tmp_path / "out")])
     ledger = tmp_path / "out" / DRAFTS / f"{draft_name(store.listing('up').files[0])}.ranges"
-    # Two ranges came whole; the third never will.
-    while not ledger.exists() or ledger.read_bytes().count(b"1") < 2:
+    # One range came whole; the rest never will.
+    while not ledger.exists() or b"1" not in ledger.read_bytes():
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -252,4 +250,4 @@ def test_a_download_goes_on_after_its_process_was_killed(proxy: Proxy, store: Re
     proxy.sent_bytes = 0
     store.fetch(store.listing("up"), tmp_path / "out")
     assert (tmp_path / "out/up").read_bytes() == LARGE
-    assert proxy.sent_bytes < len(LARGE) - (14 << 20)
+    assert proxy.sent_bytes <= len(LARGE) - (8 << 20)
