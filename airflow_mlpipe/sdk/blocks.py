@@ -9,59 +9,79 @@ So the cuts are looked at before: the default is right if none is inside of quot
 from __future__ import annotations
 
 import mmap
-import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import TypeVar
+
+T = TypeVar("T")
 
 BLOCK_BYTES = 1 << 20
 _LONGEST = 1 << 30
 _SIZES = 16
+_FEW = 16
 _QUOTE, _BREAKS = ord('"'), (b"\n", b"\r")
 
 
-def blocks_of(path: Path, encoding: str, size: int = BLOCK_BYTES, *, whole: bool = True) -> tuple[int, bool]:
-    """Return the size of a file's blocks in bytes, and whether Arrow has to be careful.
+def read_uncut(path: Path, encoding: str, read: Callable[[int, bool], T], size: int = BLOCK_BYTES) -> T:
+    """Return what `read` makes of a file, with blocks that cut no value in two.
 
     Args:
         path: the file.
         encoding: Python's name of its encoding; of another than UTF-8 Arrow sees bytes that are not the file's.
+        read: reads the file, given the size of blocks in bytes and whether Arrow has to be careful. What it raises is
+            raised, unless it came of a cut.
         size: wanted size of a block.
-        whole: whether all of the file will be read; looking at it is not worth while for its first rows.
     """
-    with path.open("rb", buffering=0) as file:
-        length = os.fstat(file.fileno()).st_size
-        if not length:
-            return size, False
-        if encoding != "utf-8":
-            return min(max(size, 4 * length), _LONGEST), True
-        if whole and not _cuts_in_quotes(file, size):
-            return size, False
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            for each in range(size, size + _SIZES):
-                if not _splits_crlf(content, each):
-                    return each, True
-    return min(length, _LONGEST), True
+    if encoding != "utf-8" or _cuts_in_quotes(path, size, _FEW):
+        return read(careful_size(path, encoding, size), True)
+    with ThreadPoolExecutor(1) as pool:
+        # Beside the reader, which holds no interpreter lock: one thread alone would take a tenth of its time.
+        looking = pool.submit(_cuts_in_quotes, path, size)
+        try:
+            found = read(size, False)
+        except Exception:
+            if not looking.result():
+                raise
+        else:
+            if not looking.result():
+                return found
+    return read(careful_size(path, encoding, size), True)
 
 
-def _cuts_in_quotes(file: BinaryIO, size: int) -> bool:
+def careful_size(path: Path, encoding: str, size: int = BLOCK_BYTES) -> int:
+    """Return the size of blocks for Arrow's careful way. Arguments: see :func:`read_uncut`."""
+    length = path.stat().st_size
+    if not length:
+        return size
+    if encoding != "utf-8":
+        return min(max(size, 4 * length), _LONGEST)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for each in range(size, size + _SIZES):
+            if not any(content[at - 1 : at + 1] == b"\r\n" for at in range(each, length, each)):
+                return each
+    return min(length, _LONGEST)
+
+
+def _cuts_in_quotes(path: Path, size: int, blocks: int | None = None) -> bool:
     """Whether a cut is inside of quotes: an odd number of them, escaped ones come in twos, lies before it."""
     import numpy
 
-    before = 0
-    while block := file.read(size):
-        # Many times as fast as bytes.count, which stops at each.
-        quotes = numpy.frombuffer(block, numpy.uint8) == _QUOTE
-        count = int(numpy.count_nonzero(quotes))
-        for each in _BREAKS:
-            first, last = block.find(each), block.rfind(each)
-            if first < 0:
-                continue
-            behind = count - int(numpy.count_nonzero(quotes[last + 1 :]))
-            if (before + int(numpy.count_nonzero(quotes[: first + 1]))) % 2 or (before + behind) % 2:
-                return True
-        before += count
-    return before % 2 != 0
-
-
-def _splits_crlf(content: mmap.mmap, size: int) -> bool:
-    return any(content[at - 1 : at + 1] == b"\r\n" for at in range(size, len(content), size))
+    before = done = 0
+    with path.open("rb", buffering=0) as file:
+        while (blocks is None or done < blocks) and (block := file.read(size)):
+            # Many times as fast as bytes.count, which stops at each.
+            quotes = numpy.frombuffer(block, numpy.uint8) == _QUOTE
+            count = int(numpy.count_nonzero(quotes))
+            for each in _BREAKS:
+                first = block.find(each)
+                if first < 0:
+                    continue
+                last = block.rfind(each)
+                behind = count - int(numpy.count_nonzero(quotes[last + 1 :]))
+                if (before + int(numpy.count_nonzero(quotes[: first + 1]))) % 2 or (before + behind) % 2:
+                    return True
+            before += count
+            done += 1
+    # Without an end to the last quotes nothing that was counted is certain.
+    return blocks is None and before % 2 != 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.errors import ParameterError, StorageError
 from airflow_mlpipe.model.digest import JsonValue
-from airflow_mlpipe.sdk.blocks import blocks_of
+from airflow_mlpipe.sdk.blocks import careful_size, read_uncut
 
 if TYPE_CHECKING:
     import pyarrow
@@ -107,24 +107,26 @@ class Delimited:
 
         as_text = not self.options.get("infer_column_types", True)
         types = {name: pyarrow.string() for name in names if as_text} | dict(self.types)
-        size, careful = blocks_of(path, self.encoding, whole=rows is None)
-        settings = {
-            "read_options": arrow_csv.ReadOptions(
+        converting = arrow_csv.ConvertOptions(
+            column_types={name: kind for name, kind in types.items() if name in names},
+            include_columns=None if self.columns is None else [name for name in names if name in self.columns],
+        )
+
+        def settings(size: int, careful: bool) -> dict[str, Any]:
+            reading = arrow_csv.ReadOptions(
                 column_names=list(names),
                 skip_rows=self._skipped(path, first),
                 encoding=self.encoding,
                 block_size=size,
-            ),
-            "parse_options": arrow_csv.ParseOptions(delimiter=self.separator, newlines_in_values=careful),
-            "convert_options": arrow_csv.ConvertOptions(
-                column_types={name: kind for name, kind in types.items() if name in names},
-                include_columns=None if self.columns is None else [name for name in names if name in self.columns],
-            ),
-        }
+            )
+            parsing = arrow_csv.ParseOptions(delimiter=self.separator, newlines_in_values=careful)
+            return {"read_options": reading, "parse_options": parsing, "convert_options": converting}
+
         if rows is None:
-            table = arrow_csv.read_csv(path, **settings)
+            table = read_uncut(path, self.encoding, lambda *way: arrow_csv.read_csv(path, **settings(*way)))
         else:
-            table = _first_rows(arrow_csv.open_csv, path, settings, rows)
+            way = settings(careful_size(path, self.encoding), True)
+            table = _first_rows(arrow_csv.open_csv, path, way, rows)
         if any(pyarrow.types.is_binary(each.type) for each in table.schema):
             raise self._refused(path, "it holds bytes that are no text of that encoding")
         return table
