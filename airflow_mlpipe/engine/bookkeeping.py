@@ -69,6 +69,9 @@ def _verdict(
         return "Failed", (failed[0].error or f"step '{failed[0].name}' failed").splitlines()[0]
     if error is not None or stop is not None:
         return "Failed", error or (stop.reason if stop is not None else None)
+    ended = next((row for row in rows.values() if row.status == "canceled" and row.error), None)
+    if ended is not None:
+        return "Failed", str(ended.error).splitlines()[0]
     if not complete or any(row.status in ("canceled", "not_run") for row in rows.values()):
         return "Failed", "not all steps ran"
     return "Completed", None
