@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from airflow_mlpipe.errors import MissingDataError, NotSupportedError, ParameterError
+from airflow_mlpipe.errors import MissingDataError, ParameterError
 from airflow_mlpipe.model.data import normalise_path
 from airflow_mlpipe.sdk.datastore_copies import download_below, upload_plan
 from airflow_mlpipe.sdk.datastore_registration import AZURE_CLOUD, Registrations, unregister
@@ -169,10 +169,7 @@ class Datastore(Registrations):
 
         store: LocalStore | RemoteStore | Database = self._workspace.any_store(self._name)
         if isinstance(store, Database):
-            raise NotSupportedError(
-                f"datastore '{self._name}' is a database, which has no files; read it with "
-                "Dataset.Tabular.from_sql_query((datastore, 'SELECT ...'))"
-            )
+            raise store.no_files()
         return store
 
     def upload(

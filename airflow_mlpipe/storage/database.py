@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlpipe.errors import ConfigError, PermissionDeniedError, StorageError, UnreachableError
+from airflow_mlpipe.errors import ConfigError, NotSupportedError, PermissionDeniedError, StorageError, UnreachableError
 from airflow_mlpipe.storage.credentials import secret_texts
 from airflow_mlpipe.storage.remote_errors import redacted
 
@@ -75,6 +75,13 @@ class Database:
     def __repr__(self) -> str:
         """Return name and URL, without a password."""
         return f"Database({self.name!r}, {self.url!r})"
+
+    def no_files(self) -> NotSupportedError:
+        """Return the error for a caller that wants files of it."""
+        return NotSupportedError(
+            f"datastore '{self.name}' is a database, which has no files; read it with "
+            "Dataset.Tabular.from_sql_query((datastore, 'SELECT ...'))"
+        )
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from airflow_mlpipe.errors import MissingDataError, NotSupportedError, ParameterError
+from airflow_mlpipe.errors import MissingDataError, ParameterError
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath
 from airflow_mlpipe.model.expression import METADATA, evaluate, names_in
 from airflow_mlpipe.model.nearest import nearest
@@ -89,10 +89,7 @@ def walk_source(source: DatastorePath, store: Store) -> Source:
         ServiceError: if a remote store cannot be reached or refuses.
     """
     if isinstance(store, Database):
-        raise NotSupportedError(
-            f"datastore '{store.name}' is a database and has no files; read it with "
-            "Dataset.Tabular.from_sql_query((datastore, 'SELECT ...'))"
-        )
+        raise store.no_files()
     if not isinstance(store, LocalStore):
         from airflow_mlpipe.storage.remote_source import walk_remote
 
