@@ -47,7 +47,8 @@ class Patience:
             Exception: the last failure.
         """
         began = time.monotonic()
-        pause, last = _FIRST_PAUSE_S, None
+        pause = _FIRST_PAUSE_S
+        last: Exception | None = None
         while True:
             try:
                 result = await self._once(request, began)
@@ -57,7 +58,7 @@ class Patience:
                     raise
                 # The failure before tells more than that time ran out.
                 if isinstance(error, TimeoutError) and last is not None and self._left(began) <= 0:
-                    raise last from None
+                    break
                 wait = pause * random.uniform(0.5, 1.0)
                 since = max(began, self._moved)
                 allowed = min(_UNREACHABLE_S, self.deadline_s) if kind == "unreachable" else self.deadline_s
@@ -69,6 +70,8 @@ class Patience:
                 return result
             await asyncio.sleep(wait)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
+        # Not where it is handled: it would take the timeout for its context, and be told as one.
+        raise last
 
     async def _once(self, request: Callable[[], Awaitable[Result]], began: float) -> Result:
         async with asyncio.timeout(max(self._left(began), 0.01)) as scope:

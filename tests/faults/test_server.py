@@ -127,12 +127,13 @@ def test_a_step_outlives_two_restarts_of_the_api_server_and_all_intervals(
     site: ServerSite, database: postgres.Server, marks: Path
 ):
     # Longer than its token lasts, and than Airflow waits for a sign of life.
-    run_id = site.submit(shell("long", f"echo $$ >> {marks}/began ; sleep 45 ; echo made > @out"))
+    run_id = site.submit(shell("long", f"sleep 45 & {waits(marks)} ; wait ; echo made > @out"))
     began(marks)
     for _ in range(2):
         site.kill("api-server")
         last = sign_of_life(database)
         eventually(lambda last=last: sign_of_life(database) > last)
+    (marks / "go").touch()
     run = site.end_of(run_id)
     assert (run.status, run.error, site.output(run, "long"), tries(marks)) == ("Completed", None, "made\n", 1)
 
