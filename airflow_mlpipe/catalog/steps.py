@@ -114,8 +114,8 @@ class StepPart(Part):
         """Change fields of a step.
 
         A final status stays: an update that gives another one is refused as a whole, and so is another result for a
-        completed step. The one exception is a retry: ``status="running"`` with a higher ``try_number`` after
-        ``failed``. A step that starts to run has no end, exit code or error unless they are given.
+        completed step. The one exception is another try: ``status="running"`` with a higher ``try_number`` after
+        ``failed`` or ``canceled``, which an earlier try may say while the next one begins. A step that starts to run has no end, exit code or error unless they are given.
 
         Args:
             run_id: the run.
@@ -180,7 +180,7 @@ def update_step(
             sql += " AND result_id = ?"
             parameters.append(columns["result_id"])
         if status == "running" and "try_number" in columns:
-            sql += " OR (status = 'failed' AND try_number < ?)"
+            sql += " OR (status IN ('failed', 'canceled') AND try_number < ?)"
             parameters.append(columns["try_number"])
         sql += ")"
     if of_try is not None:

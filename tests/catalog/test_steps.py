@@ -92,10 +92,13 @@ def test_a_final_status_stays(catalog: Catalog, started: Started, final: str, la
     assert (found.status, found.error) == (final, "late" if final == later else "first")
 
 
-def test_a_retry_starts_a_failed_step_again_without_what_its_last_try_left(catalog: Catalog, started: Started) -> None:
+@pytest.mark.parametrize("ended", ["failed", "canceled"])
+def test_another_try_starts_a_step_again_without_what_its_last_try_left(
+    catalog: Catalog, started: Started, ended: str
+) -> None:
     run, step = started
     catalog.update_step(run.id, step.step_id, status="running", try_number=1, started_at=LATER)
-    catalog.update_step(run.id, step.step_id, status="failed", exit_code=3, error="boom", ended_at=LATER)
+    catalog.update_step(run.id, step.step_id, status=ended, exit_code=3, error="boom", ended_at=LATER)
     assert not catalog.update_step(run.id, step.step_id, status="running", try_number=1)
     assert catalog.update_step(run.id, step.step_id, status="running", try_number=2)
     found = catalog.step(run.id, step.step_id)
@@ -109,10 +112,10 @@ def test_a_retry_starts_a_failed_step_again_without_what_its_last_try_left(catal
     assert found.started_at == LATER
 
 
-@pytest.mark.parametrize("final", sorted(FINAL_STEP_STATUSES - {"failed"}))
-def test_only_a_failed_step_is_tried_again(catalog: Catalog, started: Started, final: str) -> None:
+@pytest.mark.parametrize("final", sorted(FINAL_STEP_STATUSES - {"failed", "canceled"}))
+def test_a_step_with_a_result_or_no_task_is_not_tried_again(catalog: Catalog, started: Started, final: str) -> None:
     run, step = started
-    catalog.update_step(run.id, step.step_id, status=final)
+    catalog.update_step(run.id, step.step_id, status=final, try_number=1)
     assert not catalog.update_step(run.id, step.step_id, status="running", try_number=5)
 
 

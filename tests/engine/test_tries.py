@@ -1,0 +1,34 @@
+"""Two tries of a step that overlap: the first is still being ended when the second begins. Without Airflow."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from engine_site import Site, shell
+
+from airflow_mlpipe.engine.bookkeeping import close_run
+from airflow_mlpipe.engine.room import Room
+from airflow_mlpipe.engine.runs import Attempt
+
+pytestmark = pytest.mark.airflow
+
+
+def test_a_try_that_begins_before_the_last_one_has_noted_its_end_is_the_one_that_counts(tmp_path: Path):
+    site = Site(tmp_path / "site")
+    run_id = site.enqueue(shell("a", "echo made > @out"))
+    site.catalog.update_run(run_id, status="Running")
+    run = Room(site.dir).run(run_id)
+    run.plan()
+    site.catalog.update_step(run_id, "a", status="running", try_number=1)
+
+    def last_words_of_the_first(reason: str) -> None:
+        """Said when the second has read how the step stands and is about to start it."""
+        now = datetime.now(UTC)
+        assert site.catalog.update_step(run_id, "a", of_try=1, status="canceled", error="its task ended", ended_at=now)
+
+    run.step("a", Attempt(number=2, last=True, on_reason=last_words_of_the_first))
+    assert close_run(site.catalog, run_id, run.spec) == "Completed"
+    row = site.catalog.step(run_id, "a")
+    assert (row.status, row.try_number, row.error) == ("completed", 2, None)
