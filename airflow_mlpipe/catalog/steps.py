@@ -115,7 +115,8 @@ class StepPart(Part):
 
         A final status stays: an update that gives another one is refused as a whole, and so is another result for a
         completed step. The one exception is another try: ``status="running"`` with a higher ``try_number`` after
-        ``failed`` or ``canceled``, which an earlier try may say while the next one begins. A step that starts to run has no end, exit code or error unless they are given.
+        ``failed`` or ``canceled``, which an earlier try may say while the next one begins. A step that starts to run
+        has no end, exit code or error unless they are given.
 
         Args:
             run_id: the run.
