@@ -102,6 +102,11 @@ class RowMap(Generic[T]):
         self.insert = f"INSERT INTO {table} ({self.names}) VALUES ({marks})"
         self.select = f"SELECT {self.names} FROM {table}"
 
+    def select_without(self, *fields: str) -> str:
+        """Return :attr:`select` with None for these fields."""
+        columns = ("NULL" if field in fields else column for field, column in self._columns.items())
+        return f"SELECT {', '.join(columns)} FROM {self.table}"
+
     def values(self, row: T) -> list[object]:
         """Return the column values of `row` for :attr:`insert`."""
         values = []

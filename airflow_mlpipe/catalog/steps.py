@@ -40,6 +40,8 @@ STEPS = RowMap(
     },
 )
 
+_BRIEF = STEPS.select_without("components", "written")
+
 _PLANNED = (
     "status", "decision", "reason", "fingerprint", "derivation", "components", "result_id", "reused_from", "saved_s",
     "started_at", "ended_at",
@@ -58,9 +60,15 @@ FORGET = (
 class StepPart(Part):
     """The steps of runs."""
 
-    def steps(self, run_id: str) -> list[StepRow]:
-        """Return the steps of a run in the order of its spec; none for a run that does not exist."""
-        rows = self._database.rows(f"{STEPS.select} WHERE run_id = ? ORDER BY position", (stored_text(run_id),))
+    def steps(self, run_id: str, *, brief: bool = False) -> list[StepRow]:
+        """Return the steps of a run in the order of its spec; none for a run that does not exist.
+
+        Args:
+            run_id: the run.
+            brief: leave out ``components`` and ``written``, which make most of the work of reading many.
+        """
+        select = _BRIEF if brief else STEPS.select
+        rows = self._database.rows(f"{select} WHERE run_id = ? ORDER BY position", (stored_text(run_id),))
         return [STEPS.row(row) for row in rows]
 
     def step(self, run_id: str, step_id: str) -> StepRow:

@@ -106,7 +106,8 @@ class Share:
                 return self.room.run(row.id)
             kept = self.room.catalog.get_run(row.id)
             row.properties[CLEARED] = kept.properties.get(CLEARED, "0")
-        ended = [step.step_id for step in self.room.catalog.steps(row.id) if step.status in FINAL_STEP_STATUSES]
+        steps = self.room.catalog.steps(row.id, brief=True)
+        ended = [step.step_id for step in steps if step.status in FINAL_STEP_STATUSES]
         if rows or ended:
             again = set(ended).intersection(unstarted()) if ended else ()
             self._resume(row, rows, again, dag_run)
@@ -133,13 +134,13 @@ class Share:
             return None
         if row.status not in FINAL_RUN_STATUSES:
             self._end(row, said)
-        steps = catalog.steps(row.id)
+        steps = catalog.steps(row.id, brief=True)
         return {f"{self.part}{step.step_id}": step.reason for step in steps if step.status == "reused"}
 
     def _end(self, row: RunRow, said: str | None) -> None:
         catalog = self.room.catalog
         fail_running_steps(catalog, row.id, said or WITHOUT_A_WORD)
-        complete = all(step.status in ("completed", "reused") for step in catalog.steps(row.id))
+        complete = all(step.status in ("completed", "reused") for step in catalog.steps(row.id, brief=True))
         close_run(catalog, row.id, self.room.spec(row.spec_digest), error=None if complete else said)
 
     def _resume(self, row: RunRow, rows: list[StepRow], again: Collection[str], dag_run: Any) -> None:

@@ -29,7 +29,7 @@ def close_run(catalog: Catalog, run_id: str, spec: PipelineSpec, error: str | No
     """
     now = datetime.now(UTC)
     stop = catalog.stop_of(run_id)
-    rows = {row.step_id: row for row in catalog.steps(run_id)}
+    rows = {row.step_id: row for row in catalog.steps(run_id, brief=True)}
     open_steps = _reasons(spec, rows, stop, error)
     for step_id, reason in open_steps.items():
         catalog.update_step(run_id, step_id, status="not_run", reason=reason, ended_at=now)
@@ -102,7 +102,7 @@ def close_dead_runs(catalog: Catalog, error: str = DIED, *, queued_too: bool = F
 def fail_running_steps(catalog: Catalog, run_id: str, error: str) -> None:
     """Mark the steps of a run that are told to run, and do not, as failed."""
     now = datetime.now(UTC)
-    for row in catalog.steps(run_id):
+    for row in catalog.steps(run_id, brief=True):
         if row.status == "running":
             told = f"step '{row.name}': {error}"
             catalog.update_step(run_id, row.step_id, status="failed", error=told, ended_at=now)

@@ -296,7 +296,7 @@ class ServerEngine:
             return
         if dag_run["state"] not in _DONE:
             return
-        if any(step.status == "running" for step in catalog.steps(row.id)):
+        if any(step.status == "running" for step in catalog.steps(row.id, brief=True)):
             if _age_s(dag_run) < _LAST_WORDS_S:
                 return
             fail_running_steps(catalog, row.id, WITHOUT_A_WORD)

@@ -258,7 +258,7 @@ class Dispatcher:
     def _notes(self, run: LiveRun, task_id: str, outcome: Outcome) -> dict[str, str]:
         """Return why a task ran, and why those that it skips do not."""
         if outcome.skips:
-            return {row.step_id: row.reason for row in self._catalog.steps(run.id)}
+            return {row.step_id: row.reason for row in self._catalog.steps(run.id, brief=True)}
         if task_id in run.spec.step_by_id:
             return {task_id: self._catalog.step(run.id, task_id).reason}
         return {}
