@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from airflow_mlpipe.errors import PermissionDeniedError, ServiceError
 from airflow_mlpipe.storage.credentials import Connection, add_connection_resolver
 
 _PATIENCE_S = 120.0
+_known: dict[tuple[Path, str], Connection] = {}
 
 
 def ask_airflow() -> None:
@@ -28,7 +28,7 @@ def of_server(workspace_dir: Path, conn_id: str) -> Connection | None:
     """Return a connection of the workspace's own Airflow, or None: it has none of that id, or there is no server.
 
     For processes that are no task. Airflow's own command is asked, so that its secret back ends count and its key
-    decrypts; that takes seconds, and its answer is kept for the life of this process.
+    decrypts; that takes seconds, and a connection that was found is kept for the life of this process.
 
     Raises:
         ServiceError: if it cannot be asked.
@@ -42,7 +42,13 @@ def of_server(workspace_dir: Path, conn_id: str) -> Connection | None:
         return None
     if not home.database.exists() and not metadata_url(Room(home.workspace).config.get("settings", {})):
         return None
-    return _of_command(home.workspace, conn_id)
+    key = (home.workspace, conn_id)
+    if key not in _known:
+        found = _of_command(*key)
+        if found is None:
+            return None
+        _known[key] = found
+    return _known[key]
 
 
 def _of_task(conn_id: str, _workspace: Path | None) -> Connection | None:
@@ -58,7 +64,6 @@ def _of_task(conn_id: str, _workspace: Path | None) -> Connection | None:
     return known
 
 
-@cache
 def _of_command(workspace: Path, conn_id: str) -> Connection | None:
     from airflow_mlpipe.engine.home import Home
     from airflow_mlpipe.engine.server_control import ServerControl

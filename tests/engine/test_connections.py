@@ -108,5 +108,6 @@ def test_the_workspaces_own_airflow_has_it(place: Site, endpoint: str, monkeypat
     variables = json.loads(mlpipe(place.dir.parent, "env", "--json").stdout)
     airflow = [sys.executable, "-m", "airflow", "connections", "add", "lake_keys", "--conn-json", connection(endpoint)]
     subprocess.run(airflow, env={**os.environ, **variables}, check=True, capture_output=True)
+    assert workspace.any_store("lake").exists("in/a.csv")
     run = place.run(shell("mounted", "cat @files > @out", inputs=(FILES,)))
     assert (run.status, place.output(run, "mounted")) == ("Completed", "n\n1\n2\n")
