@@ -120,6 +120,7 @@ class StepOperator(BaseOperator):
         """
         # Here, not above: a parse reads the spec alone and needs neither catalog nor storage.
         from airflow_mlpipe.engine.adopt import Share
+        from airflow_mlpipe.engine.connections import ask_airflow
         from airflow_mlpipe.engine.flight import StepWaits
         from airflow_mlpipe.engine.room import room_of
         from airflow_mlpipe.engine.runs import Attempt, StepNotNeeded
@@ -128,6 +129,7 @@ class StepOperator(BaseOperator):
         # Airflow's supervisor, which ends this process when it has to: killed itself, it would leave the script running
         # beside the next try.
         die_with_parent()
+        ask_airflow()
         ti = context["ti"]
         try:
             share = Share(room=room_of(self.workspace), part=self.part, spec_digest=self.spec_digest)

@@ -8,6 +8,7 @@ _MODULES = (
     "airflow.dag_processing.bundles.local",
     "airflow.version",
     "airflow_mlpipe.engine.adopt",
+    "airflow_mlpipe.engine.connections",
     "airflow_mlpipe.engine.operators",
     "airflow_mlpipe.engine.runs",
     "airflow_mlpipe.engine.sensor",

@@ -21,8 +21,10 @@ from airflow_mlpipe.model.data import is_web
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.reuse.facts import WorkspaceFacts
+from airflow_mlpipe.storage.credentials import resolve
 from airflow_mlpipe.storage.datastore import LocalStore, check_local, open_any
 from airflow_mlpipe.storage.stat_index import StatIndex
+from airflow_mlpipe.storage.urls import is_folder
 
 
 class Room:
@@ -105,6 +107,8 @@ class Room:
             content=self.facts.content,
             passed=self.config.get("settings", {}).get("pass_environment", ()),
             workspace_id=self.config.get("id", ""),
+            credentials=self.credentials,
+            lent=self.config.get("settings", {}).get("pass_credentials", ()),
         )
 
     def store(self, name: str) -> Any:
@@ -119,6 +123,18 @@ class Room:
             row = DatastoreRow(name=name, url=name) if is_web(name) else self.catalog.get_datastore(name)
             self._stores[name] = open_any(row.name, row.url, row.options, self.folder, limit)
         return self._stores[name]
+
+    def credentials(self, name: str) -> dict[str, Any]:
+        """Return the options of a datastore elsewhere with its secrets; nothing of one that is here, or on the web.
+
+        Raises:
+            NotFoundError: if the workspace has none of that name.
+            ConfigError: if its connection is missing.
+        """
+        if is_web(name):
+            return {}
+        row = self.catalog.get_datastore(name)
+        return {} if is_folder(row.url) else resolve(row.name, row.url, row.options, self.folder)
 
     def spec(self, digest: Digest) -> PipelineSpec:
         """Return the spec of that digest."""

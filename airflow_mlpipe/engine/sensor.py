@@ -109,8 +109,10 @@ class ReuseSensor(BaseSensorOperator, SkipMixin):
     def _run(self, context: Context) -> EngineRun:
         # Here, not above: a parse reads the spec alone and needs neither catalog nor storage.
         from airflow_mlpipe.engine.adopt import Share
+        from airflow_mlpipe.engine.connections import ask_airflow
         from airflow_mlpipe.engine.room import room_of
 
+        ask_airflow()
         dag_run, declared = context["dag_run"], context["dag"].params
 
         def unstarted() -> list[str]:

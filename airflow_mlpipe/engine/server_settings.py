@@ -205,9 +205,14 @@ def process_environment(variables: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "PYTHONPATH": python_path(), **variables}
 
 
+def metadata_url(settings: Mapping[str, Any]) -> str | None:
+    """Return the URL of Airflow's metadata database that a workspace with `settings` asks for, or None: SQLite."""
+    return os.environ.get(METADATA_VARIABLE) or settings.get("metadata_conn") or None
+
+
 def _metadata(home: ServerHome, settings: Mapping[str, Any]) -> dict[str, str]:
-    url = os.environ.get(METADATA_VARIABLE) or settings.get("metadata_conn")
-    if not url:
+    url = metadata_url(settings)
+    if url is None:
         return {
             "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home.database}",
             "DATABASE__SQL_ALCHEMY_CONNECT_ARGS": f"{_SQLITE}.CONNECT",

@@ -18,6 +18,7 @@ from airflow_mlpipe.execution.contract import RunIdentity, StagedInput, StepJob,
 from airflow_mlpipe.execution.deliver import publish, register
 from airflow_mlpipe.execution.kept import Kept, keep
 from airflow_mlpipe.execution.launch import Exit, launch
+from airflow_mlpipe.execution.lent import Credentials, lend, take_back
 from airflow_mlpipe.execution.processes import end_carriers, mark_of
 from airflow_mlpipe.execution.recording import keep_record
 from airflow_mlpipe.execution.report import full_disk
@@ -48,6 +49,8 @@ class Site:
         content: identity of a dataset or DataReference now, as keys have it.
         passed: names or patterns of variables that steps inherit in addition (setting ``pass_environment``).
         workspace_id: of the workspace.
+        credentials: looks up what a step's script is lent.
+        lent: datastores whose credentials every step is lent (setting ``pass_credentials``).
     """
 
     catalog: Catalog
@@ -57,6 +60,8 @@ class Site:
     content: Callable[[DatasetSpec | DatastorePath], Digest]
     passed: Collection[str] = ()
     workspace_id: str = ""
+    credentials: Credentials = lambda name: {}
+    lent: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +146,7 @@ def run_attempt(
     exit: Exit | None = None
     kept: Kept | None = None
     try:
-        exit = launch(job, stop=stop, on_line=on_line, now=now)
+        exit = _launched(job, site, stop, on_line, now)
         kept = keep(job, site.default)
         collected = _collect(job, exit, kept, site)
         publish(step, collected.outputs, site.store, site.index)
@@ -163,6 +168,20 @@ def run_attempt(
     # Folders of earlier tries, kept to look into a failure, have nothing to tell any more.
     shutil.rmtree(job.work.parent, ignore_errors=True)
     return result
+
+
+def _launched(
+    job: StepJob,
+    site: Site,
+    stop: Callable[[], str | None],
+    on_line: Callable[[str, str], None] | None,
+    now: Callable[[], datetime],
+) -> Exit:
+    try:
+        lend(job, site.credentials, site.lent)
+        return launch(job, stop=stop, on_line=on_line, now=now)
+    finally:
+        take_back(job)
 
 
 def _collect(job: StepJob, exit: Exit, kept: Kept, site: Site) -> Collected:

@@ -71,7 +71,6 @@ def collect(
     if exit.leftovers:
         warnings.append(f"processes that the step left behind were ended: {', '.join(exit.leftovers)}")
     changed = _check_inputs(job, store, content, index)
-    warnings += [_change_text(port) for port in changed]
     for port in job.step.outputs:
         _check_written(port, job)
     outputs = tuple(
@@ -85,6 +84,10 @@ def collect(
         )
         for port in job.step.outputs
     )
+    # Last: nothing of a step that fails is uploaded.
+    written = {reference.port for reference in job.references if reference.upload()}
+    changed += [port for port in job.step.inputs if port.name in written and port not in changed]
+    warnings += [_change_text(port) for port in changed]
     warnings += [f"output '{record.name}' is empty" for record in outputs if not record.files]
     return Collected(outputs, reusable=not changed, warnings=tuple(warnings))
 

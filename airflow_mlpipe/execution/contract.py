@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_mlpipe.model.base import Frozen
 from airflow_mlpipe.model.data import AccessMode, DatasetSpec
@@ -16,6 +17,9 @@ from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.parameter import ParameterValue
 from airflow_mlpipe.model.result import OutputRecord
 from airflow_mlpipe.model.step import StepSpec
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.execution.references import RemoteReference
 
 PROTOCOL_VERSION = 1
 """Version of :class:`StepContext`. A process that meets a newer one refuses it rather than half understand it."""
@@ -137,6 +141,7 @@ class StepJob:
         context: what its process is told.
         outputs: where each output port has to be written.
         inputs: what the inputs were.
+        references: DataReferences to datastores elsewhere, which the step may write to.
         links: symbolic links outside of `work` that were made for the step (``path_on_compute``).
     """
 
@@ -147,6 +152,7 @@ class StepJob:
     context: StepContext
     outputs: Mapping[str, Path]
     inputs: Mapping[str, StagedInput]
+    references: tuple[RemoteReference, ...] = ()
     links: tuple[Path, ...] = ()
 
     @property

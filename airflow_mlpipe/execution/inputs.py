@@ -6,6 +6,7 @@ import logging
 import re
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_mlpipe.errors import MissingDataError, PipelineError
 from airflow_mlpipe.execution.contract import ContextInput, StagedInput
@@ -13,6 +14,9 @@ from airflow_mlpipe.model.data import DatasetSpec, DatasetView, DatastorePath, I
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.outputs import materialise
 from airflow_mlpipe.storage.selection import Stores, at_hand, empty_folders, files_of, walk_sources
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.execution.references import RemoteReference
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +37,8 @@ class InputPlaces:
         self._store = store
         self._work = work
         self._cwd = cwd
+        self.references: list[RemoteReference] = []
+        """DataReferences to datastores elsewhere: the step may write to them."""
         self.links: list[Path] = []
         """Links that were made outside of `work`."""
 
@@ -72,6 +78,11 @@ class InputPlaces:
         expected = known.record.digest if known.record else None
         if port.mode == "download":
             return materialise(only, store, place, expected=expected)
+        if isinstance(source, DatastorePath) and known.record is None and not isinstance(store, LocalStore):
+            from airflow_mlpipe.execution.references import RemoteReference
+
+            self.references.append(RemoteReference.lay(port.name, source, store, place))
+            return self.references[-1].path
         if not isinstance(store, LocalStore):
             # v1 promises a copy where there is nothing to mount.
             _log.info("input '%s' lies in datastore '%s' and is downloaded", port.name, store.name)

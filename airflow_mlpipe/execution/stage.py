@@ -79,6 +79,7 @@ def stage(
             context=context,
             outputs=outputs,
             inputs=dict(inputs),
+            references=tuple(places.references),
             links=tuple(places.links),
         )
         with system_errors("write", work):

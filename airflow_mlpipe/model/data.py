@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import model_validator
@@ -196,6 +198,14 @@ class RegisterSpec(Frozen):
         return DatasetView(kind=self.kind, options=self.options, operations=self.operations, glob=self.glob)
 
 
+_PLACEHOLDER = re.compile(r"\{parameter:([^{}]+)\}")
+
+
+def placeholder(parameter: str) -> str:
+    """Return what stands for the value of a pipeline parameter in the destination of an output."""
+    return f"{{parameter:{parameter}}}"
+
+
 class OutputSpec(Frozen):
     """An output port of a step.
 
@@ -204,7 +214,8 @@ class OutputSpec(Frozen):
         kind: ``data`` (v1's PipelineData: a path whose parent exists, which the step makes as a file or a
             folder) or ``dataset`` (v1's OutputFileDatasetConfig: a folder that exists when the step starts).
         datastore: name of the datastore that keeps it.
-        destination: the user's own path for a published copy, or None for the attempt's place.
+        destination: the user's own path for a published copy, or None for the attempt's place. May hold ``{run-id}``,
+            ``{output-name}`` and :func:`placeholder` of pipeline parameters.
         register_as: registration after success, or None.
         pipeline_output_name: name under which it is an output of the whole pipeline, or None.
     """
@@ -215,3 +226,14 @@ class OutputSpec(Frozen):
     destination: str | None = None
     register_as: RegisterSpec | None = None
     pipeline_output_name: str | None = None
+
+    def with_values(self, values: Mapping[str, object]) -> OutputSpec:
+        """Return it with the parameters in its destination replaced by what a run has bound them to.
+
+        Raises:
+            ParameterError: if the path leaves the datastore then.
+        """
+        if self.destination is None or _PLACEHOLDER.search(self.destination) is None:
+            return self
+        text = _PLACEHOLDER.sub(lambda found: str(values.get(found[1], found[0])), self.destination)
+        return self.model_copy(update={"destination": normalise_path(text)})

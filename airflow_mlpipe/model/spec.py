@@ -25,6 +25,15 @@ def _with_data(port: InputSpec, named: Mapping[str, NamedData]) -> InputSpec:
     return port.model_copy(update={"source": data.source, "label": data.label, "dataset_id": data.dataset_id})
 
 
+def _bound(step: StepSpec, named: Mapping[str, NamedData], values: Mapping[str, ParameterValue]) -> StepSpec:
+    inputs = tuple(_with_data(port, named) for port in step.inputs)
+    outputs = tuple(port.with_values(values) for port in step.outputs)
+    changed = [*zip(inputs, step.inputs, strict=True), *zip(outputs, step.outputs, strict=True)]
+    if all(made is port for made, port in changed):
+        return step
+    return step.model_copy(update={"inputs": inputs, "outputs": outputs})
+
+
 class PipelineSpec(Frozen):
     """A compiled pipeline. Immutable; its digest is its version.
 
@@ -77,21 +86,19 @@ class PipelineSpec(Frozen):
         return {step.id: step for step in self.steps}
 
     def with_data(self, values: Mapping[str, ParameterValue]) -> PipelineSpec:
-        """Return it with the data that bound `values` name in place of the references to data parameters.
+        """Return it with bound `values` in place of references to data parameters, and of parameters in destinations.
 
         A pipeline without such parameters is returned as it is. The result is what a run carries out; the version of
         the pipeline stays that of the original.
 
         Raises:
-            ParameterError: if a value names no data, or another kind of dataset than its default.
+            ParameterError: if a value names no data, or another kind of dataset than its default, or leads a
+                destination out of its datastore.
         """
         named = {each.name: each.data(values[each.name]) for each in self.parameters if each.is_data}
-        if not named:
+        steps = tuple(_bound(step, named, values) for step in self.steps)
+        if all(made is step for made, step in zip(steps, self.steps, strict=True)):
             return self
-        steps = tuple(
-            step.model_copy(update={"inputs": tuple(_with_data(port, named) for port in step.inputs)})
-            for step in self.steps
-        )
         # Not a copy, which would take along what this one has worked out.
         return PipelineSpec(**{**{name: getattr(self, name) for name in PipelineSpec.model_fields}, "steps": steps})
 

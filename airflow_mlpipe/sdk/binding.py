@@ -36,6 +36,7 @@ class Produced(Consumed):
         kind: see :class:`~airflow_mlpipe.model.data.OutputSpec`.
         store: datastore that keeps it, or its name, or None for the pipeline's default.
         destination: the user's own place for a copy, or None.
+        destination_parameters: the pipeline parameters in it.
         registration: as what it is registered once the step has succeeded, or None.
         pipeline_output_name: name under which it is an output of the whole pipeline, or None.
         claims: steps that have it among their outputs, in the order they were made.
@@ -49,6 +50,7 @@ class Produced(Consumed):
         self.input_name = input_name
         self.store = store
         self.destination: str | None = None
+        self.destination_parameters: tuple[PipelineParameter, ...] = ()
         self.registration: RegisterSpec | None = None
         self.pipeline_output_name: str | None = None
         self.claims: list[PipelineStep] = []

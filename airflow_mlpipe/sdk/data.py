@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_mlpipe.errors import NotSupportedError, ParameterError
-from airflow_mlpipe.model.data import AccessMode, DatasetView, RegisterSpec, normalise_path
+from airflow_mlpipe.model.data import AccessMode, DatasetView, RegisterSpec, normalise_path, placeholder
 from airflow_mlpipe.sdk.binding import Binding, Consumed, OutputView, Produced, access_mode, port_name
+from airflow_mlpipe.sdk.parameter import PipelineParameter
 from airflow_mlpipe.sdk.reading_options import delimited, file_options, partition_text
 
 if TYPE_CHECKING:
@@ -285,7 +286,9 @@ class OutputFileDatasetConfig(Produced):
         Args:
             name: of the output: letters, digits and ``_``; by default one by its position in the step.
             destination: a datastore, or v1's pair ``(datastore, path)``; `path` may contain ``{run-id}`` and
-                ``{output-name}``. By default the pipeline's default datastore and ``dataset/{run-id}/{output-name}``.
+                ``{output-name}``, and may be a PipelineParameter or a list of texts and parameters, which are joined:
+                ``(datastore, ['models/', region, '/{run-id}'])``. By default the pipeline's default datastore and
+                ``dataset/{run-id}/{output-name}``.
             source: refused: the step writes to the path it is given.
             partition_format: gives the registered dataset, and those that steps get, columns of parts of the paths
                 in the output, for ``FileDataset.filter``.
@@ -299,9 +302,10 @@ class OutputFileDatasetConfig(Produced):
         shown = "OutputFileDatasetConfig" if name is None else f"OutputFileDatasetConfig '{name}'"
         if source is not None:
             raise NotSupportedError(f"{shown}: source= is not supported; write to the path in the arguments")
-        store, path = _destination(destination, shown)
+        store, path, parameters = _destination(destination, shown)
         super().__init__(name, name, store)
         self.destination = path
+        self.destination_parameters = parameters
         self.name = name
         text = partition_text(partition_format)
         self._options = {} if text is None else {"partition_format": text}
@@ -424,14 +428,33 @@ def _glob(given: str | None) -> str | None:
 DEFAULT_DESTINATION = "dataset/{run-id}/{output-name}"
 
 
-def _destination(given: object, shown: str) -> tuple[Datastore | str | None, str | None]:
+def _destination(given: object, shown: str) -> tuple[Datastore | str | None, str | None, tuple[PipelineParameter, ...]]:
     from airflow_mlpipe.sdk.datastore import Datastore
 
     if given is None or isinstance(given, (Datastore, str)):
-        return given, None
+        return given, None, ()
     if isinstance(given, (tuple, list)) and len(given) == 2 and isinstance(given[0], (Datastore, str)):
         store, path = given
-        if path is None or isinstance(path, str):
-            cleaned = normalise_path(path or "")
-            return store, None if cleaned in ("", DEFAULT_DESTINATION) else cleaned
-    raise ParameterError(f"{shown}: destination {given!r} is not allowed; give a Datastore, or (datastore, 'path')")
+        parts = path if isinstance(path, (tuple, list)) else [path or ""]
+        if all(isinstance(part, (str, PipelineParameter)) for part in parts):
+            parameters = tuple(part for part in parts if isinstance(part, PipelineParameter))
+            text = "".join(part if isinstance(part, str) else _placeholder(part, shown) for part in parts)
+            if "PipelineParameter(name=" in text:
+                raise ParameterError(
+                    f"{shown}: destination '{text}' has a parameter inside of a text, where its value is not known "
+                    "yet; give the parts in a list: (datastore, ['models/', parameter, '/{run-id}'])"
+                )
+            cleaned = normalise_path(text)
+            return store, None if cleaned in ("", DEFAULT_DESTINATION) else cleaned, parameters
+    raise ParameterError(
+        f"{shown}: destination {given!r} is not allowed; give a Datastore, or (datastore, 'path'), or "
+        "(datastore, ['part', parameter, ...])"
+    )
+
+
+def _placeholder(parameter: PipelineParameter, shown: str) -> str:
+    if parameter.spec.is_data:
+        raise ParameterError(
+            f"{shown}: parameter '{parameter.name}' in its destination names data; give one with a text or a number"
+        )
+    return placeholder(parameter.name)

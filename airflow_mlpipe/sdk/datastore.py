@@ -155,9 +155,9 @@ class Datastore(Registrations):
         unregister(self._workspace, self._name)
 
     def _secret(self, option: str) -> str | None:
-        from airflow_mlpipe.storage.credentials import resolve
+        from airflow_mlpipe.sdk.credentials import credentials_of
 
-        return resolve(self._name, self._row.url, self._row.options, self._workspace.dir).get(option)
+        return credentials_of(self._workspace, self._name).get(option)
 
     @property
     def _row(self) -> DatastoreRow:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from airflow_mlpipe.errors import MissingDataError
 
 if TYPE_CHECKING:
+    from airflow_mlpipe.storage.database import Database
     from airflow_mlpipe.storage.datastore import LocalStore
     from airflow_mlpipe.storage.remote import RemoteStore
 
@@ -17,7 +18,9 @@ Plan = Sequence[tuple[Path, str]]
 """Local files and where in the datastore they go."""
 
 
-def upload_plan(store: LocalStore | RemoteStore, folder: str, plan: Plan, overwrite: bool, show_progress: bool) -> None:
+def upload_plan(
+    store: LocalStore | RemoteStore | Database, folder: str, plan: Plan, overwrite: bool, show_progress: bool
+) -> None:
     """Copy files into a datastore.
 
     Args:
@@ -26,9 +29,16 @@ def upload_plan(store: LocalStore | RemoteStore, folder: str, plan: Plan, overwr
         plan: the files.
         overwrite: whether those that exist there are replaced.
         show_progress: whether a line is printed for each.
+
+    Raises:
+        NotSupportedError: if the datastore is only read.
+        StorageError: if a file cannot be written.
     """
+    from airflow_mlpipe.storage.database import Database
     from airflow_mlpipe.storage.datastore import LocalStore
 
+    if isinstance(store, Database):
+        raise store.no_files()
     if isinstance(store, LocalStore):
         kept = set() if overwrite else {target for _, target in plan if store.exists(target)}
     else:

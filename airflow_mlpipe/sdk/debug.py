@@ -5,13 +5,16 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.errors import MissingDataError
 from airflow_mlpipe.execution.contract import RunIdentity, StagedInput, StepJob
+from airflow_mlpipe.execution.lent import lend
 from airflow_mlpipe.execution.stage import discard, stage
 from airflow_mlpipe.model.data import InputSpec, StepOutputRef
 from airflow_mlpipe.reuse.facts import WorkspaceFacts
+from airflow_mlpipe.sdk.credentials import credentials_of
 from airflow_mlpipe.sdk.submit import facts_of
 
 if TYPE_CHECKING:
@@ -41,7 +44,7 @@ def lay_out(step: StepRun) -> StepJob:
     facts = facts_of(workspace)
     inputs = {port.name: _input(step, port, facts) for port in spec.inputs}
     passed = workspace.settings.get("pass_environment", ())
-    return stage(
+    job = stage(
         spec,
         identity,
         inputs,
@@ -50,6 +53,12 @@ def lay_out(step: StepRun) -> StepJob:
         work=workspace.dir / "work" / copy_id / "1",
         passed=passed,
     )
+    try:
+        lend(job, partial(credentials_of, workspace), workspace.settings.get("pass_credentials", ()))
+    except BaseException:
+        discard(job)
+        raise
+    return job
 
 
 def clear(step: StepRun, job: StepJob) -> None:

@@ -180,6 +180,8 @@ class Delimited:
         if isinstance(error, OSError):
             return StorageError(f"'{path}' cannot be read: {error.strerror}")
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, UnicodeError):
+            text += "; say with encoding= how it was written, e.g. 'windows1252'"
         kind = MisfitError if _MISFIT in text else ParameterError
         return kind(f"'{path}' cannot be read with separator {self.separator!r} and encoding {self.encoding!r}: {text}")
 

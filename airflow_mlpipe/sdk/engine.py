@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from airflow_mlpipe.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 DEFAULT_ENGINE = "airflow_mlpipe.engine.selection:WorkspaceEngine"
 
 SERVER = "airflow_mlpipe.engine.server_control:ServerControl"
+
+_CONNECTIONS = "airflow_mlpipe.engine.connections"
 
 
 class Engine(Protocol):
@@ -71,6 +74,17 @@ def load_server(workspace_dir: Path) -> ServerControl:
         ConfigError: if Airflow is not installed.
     """
     return cast(ServerControl, _load(SERVER, workspace_dir))
+
+
+def server_connection(conn_id: str, workspace_dir: Path | None) -> Mapping[str, Any] | None:
+    """Return a connection of the workspace's own Airflow server, or None: it has none, or there is no server.
+
+    Raises:
+        ServiceError: if the server's Airflow cannot be asked.
+    """
+    if workspace_dir is None or find_spec("airflow") is None:
+        return None
+    return cast("Mapping[str, Any] | None", import_module(_CONNECTIONS).of_server(workspace_dir, conn_id))
 
 
 def _load(dotted: str, workspace_dir: Path) -> object:

@@ -189,8 +189,10 @@ class _Places:
         Raises:
             ConfigError: if it is not known.
         """
+        from airflow_mlpipe.sdk.credentials import provide_credentials
         from airflow_mlpipe.storage.datastore import open_any
 
+        provide_credentials()
         if name not in self._opened:
             if name not in self._names():
                 raise ConfigError(f"datastore '{name}' is not known; say where it lies: --datastore {name}=PATH")

@@ -53,7 +53,7 @@ def partitioned(
     """Write a dataset by keys; see ``TabularDataset.partition_by``."""
     from airflow_mlpipe.sdk.file_dataset import FileDataset
     from airflow_mlpipe.sdk.row_operations import check_column
-    from airflow_mlpipe.sdk.table_files import target_of, write
+    from airflow_mlpipe.sdk.table_files import put, target_of, write
     from airflow_mlpipe.sdk.tabular_dataset import TabularDataset, column_names
 
     wanted = column_names("partition_by", keys)
@@ -65,15 +65,18 @@ def partitioned(
             raise ParameterError(
                 f"partition_by: column '{key}' of {table.label} has missing values; filter them out first"
             )
-    store = datastore.workspace.store(datastore.name)
     with tempfile.TemporaryDirectory(prefix="mlpipe-partition-") as local:
+        plan: list[tuple[Path, str]] = []
+        counts: list[int] = []
         for place, part in _parts(rows, wanted):
-            file = Path(local) / "part"
+            file = Path(local) / f"part-{len(plan)}"
             write(part, file, "parquet")
-            path = "/".join(filter(None, [folder, place, "part-00000.parquet"]))
-            store.copy_in(file, path)
+            plan.append((file, "/".join(filter(None, [folder, place, "part-00000.parquet"]))))
+            counts.append(part.num_rows)
+        put(datastore, plan)
+        for (_, path), count in zip(plan, counts, strict=True):
             if show:
-                print(f"Wrote {path}, {part.num_rows} rows")
+                print(f"Wrote {path}, {count} rows")
     levels = "/".join("*" for _ in wanted)
     source = DatastorePath(
         datastore=datastore.name, path="/".join(filter(None, [folder, levels, "part-00000.parquet"]))

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.errors import ConfigError, PipelineError
-from airflow_mlpipe.model.data import RegisterSpec
+from airflow_mlpipe.model.data import RegisterSpec, is_web
 from airflow_mlpipe.model.environment import EnvironmentSpec
 from airflow_mlpipe.sdk.binding import Produced
 from airflow_mlpipe.sdk.compute import LOCAL, ComputeTarget, unknown_compute
@@ -14,6 +14,7 @@ from airflow_mlpipe.sdk.datastore import Datastore
 from airflow_mlpipe.sdk.environment import Environment
 from airflow_mlpipe.sdk.names import UnknownNameError, listed
 from airflow_mlpipe.sdk.steps import PipelineStep
+from airflow_mlpipe.storage.urls import is_database
 
 if TYPE_CHECKING:
     from airflow_mlpipe.catalog.rows import DatastoreRow
@@ -35,11 +36,17 @@ class Places:
 
         Raises:
             ConfigError: if it is not registered, or in another workspace.
+            PipelineError: if it is only read: a database, or the web.
         """
         given = data.store if data.store is not None else self._default
-        if given is None:
-            return self._default_name
-        return self.check(given, step)
+        name = self._default_name if given is None else self.check(given, step)
+        url = next((row.url for row in self._stores if row.name == name), "")
+        if is_database(url) or is_web(url):
+            raise PipelineError(
+                f"step '{step.name}': an output cannot be kept in datastore '{name}' ({url}), which is only read; "
+                "give another one, or leave it out for the default datastore"
+            )
+        return name
 
     def check(self, store: Datastore | str, step: PipelineStep) -> str:
         """Return the name of a datastore of this workspace.

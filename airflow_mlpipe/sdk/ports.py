@@ -65,6 +65,7 @@ def ports_of(step: PipelineStep, producers: Mapping[Produced, PipelineStep]) -> 
         else:
             words.append(_word(step, position, value, ports))
     ports.inputs, names = inputs.named()
+    ports.parameters += [each for data in ports.outputs for each in data.destination_parameters]
     ports.parameters += [binding.parameter for binding in ports.inputs.values() if binding.parameter is not None]
     ports.arguments = tuple(Argument(kind="input", value=names[w]) if isinstance(w, int) else w for w in words)
     ports.params = {name: _parameter(step, name, value, ports) for name, value in step.params.items()}

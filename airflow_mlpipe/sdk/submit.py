@@ -91,7 +91,7 @@ def submit(experiment: Experiment, pipeline: Pipeline, options: SubmitOptions) -
         run, steps = _rows(experiment, spec, plan, parameters, options, engine, git.facts(), source)
         if engine is None:
             # Before the run: one that is seen as completed has what its steps wrote to it, and to where they were told.
-            _publish_again(workspace, spec, plan)
+            _publish_again(workspace, spec.with_data(parameters), plan)
             _apply_parent_writes(workspace, run.id, plan)
         with _cancelled_by_interrupt(experiment, run.id):
             try:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from airflow_mlpipe.sdk.datastore import Datastore
+    from airflow_mlpipe.sdk.datastore_copies import Plan
     from airflow_mlpipe.sdk.file_dataset import FileDataset
     from airflow_mlpipe.sdk.tabular_dataset import TabularDataset
 
@@ -84,6 +85,18 @@ def target_of(target: Any, what: str) -> tuple[Datastore, str]:
     raise ParameterError(f"{what}: target {target!r} is not allowed; give a Datastore, or (datastore, 'folder')")
 
 
+def put(datastore: Datastore, plan: Plan) -> None:
+    """Copy files into a datastore, here or elsewhere, in place of what is there.
+
+    Raises:
+        NotSupportedError: if it is only read.
+        StorageError: if one cannot be written.
+    """
+    from airflow_mlpipe.sdk.datastore_copies import upload_plan
+
+    upload_plan(datastore.workspace.any_store(datastore.name), "", plan, overwrite=True, show_progress=False)
+
+
 def register_frame(
     frame: DataFrame, target: Any, name: str, *, unique: bool, row_group_size: int | None, **registration: Any
 ) -> TabularDataset:
@@ -95,7 +108,6 @@ def register_frame(
     from airflow_mlpipe.storage.tree import tree_digest
 
     datastore, folder = target_of(target, "register_pandas_dataframe")
-    store = datastore.workspace.store(datastore.name)
     with tempfile.TemporaryDirectory(prefix="mlpipe-frame-") as local:
         file = Path(local) / "part"
         try:
@@ -110,6 +122,6 @@ def register_frame(
         # The content, where v1 draws a name: the same frame again is the same version.
         inside = [folder, hex_part(tree_digest(file).digest)[:32]] if unique else [folder]
         place = "/".join(part for part in inside if part)
-        store.copy_in(file, f"{place}/part-00000.parquet".lstrip("/"))
+        put(datastore, [(file, f"{place}/part-00000.parquet".lstrip("/"))])
     dataset = TabularDatasetFactory.from_parquet_files((datastore, f"{place}/part-00000.parquet".lstrip("/")))
     return dataset.register(datastore.workspace, name, create_new_version=True, **registration)  # type: ignore[no-any-return]

@@ -154,13 +154,13 @@ class _Reading:
         return partition.names if partition else ()
 
     def _part(self, file: DatasetFile, rows: int | None) -> _Part:
-        with unchanged(file.place):
+        with _named(file), unchanged(file.place):
             names, table = self._read(file, rows)
         odd = [each.name for each in table.schema if _is_odd(each.type)]
         if odd and self.spec.options.get("format") == "delimited":
             # Times of a day, which no data frame has: as they are written.
             self.texts.update(odd)
-            with unchanged(file.place):
+            with _named(file), unchanged(file.place):
                 names, table = self._read(file, rows)
         if self.first is None and names:
             self.first = names
@@ -259,6 +259,18 @@ class _Reading:
         for name in _clashing(tables):
             tables = [_as_text(table, name) for table in tables]
         return pyarrow.concat_tables(tables, promote_options="permissive")
+
+
+@contextmanager
+def _named(file: DatasetFile) -> Iterator[None]:
+    """Call a remote file in errors what its reader calls it, not what its copy on this machine is called."""
+    try:
+        yield
+    except MlpipeError as error:
+        if file.remote is None:
+            raise
+        told = error.message.replace(f"'{file.place}'", f"'{file.remote[0].name}:/{file.path}'")
+        raise type(error)(told) from error.__cause__
 
 
 @contextmanager

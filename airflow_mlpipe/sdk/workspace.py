@@ -286,8 +286,10 @@ class Workspace:
             ConfigError: if what it needs - a library, a connection - is missing.
         """
         if name not in self._stores:
+            from airflow_mlpipe.sdk.credentials import provide_credentials
             from airflow_mlpipe.storage.datastore import open_any
 
+            provide_credentials()
             limit = self._config.settings.get("cache_limit_bytes")
             if is_web(name):
                 url, options = name, {}

@@ -2,7 +2,7 @@
 
 They are looked for, option by option, in environment variables, in what was given when the datastore was registered
 (kept in a file of the workspace that only its owner reads), and in an Airflow connection. What is found nowhere is left
-to the cloud's own login.
+to the cloud's own login. A step's script, which sees none of these, is lent what it needs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,16 +29,41 @@ _FOLDER = "secrets"
 
 Connection = Mapping[str, Any]
 """An Airflow connection: ``conn_type``, ``host``, ``login``, ``password``, ``schema``, ``port``, ``extra``."""
-_resolvers: list[Callable[[str], Connection | None]] = []
+Resolver = Callable[[str, Path | None], Connection | None]
+"""Gets a connection's id and the workspace's folder, returns the connection, or None if it has none of that id."""
+_resolvers: list[Resolver] = []
+_last_resolvers: list[Resolver] = []
+_lent: dict[tuple[Path, str], dict[str, Any]] = {}
+# What Airflow calls the kind of a connection, by scheme; of databases the dialect.
+_CONN_TYPES = {"s3": "aws", "s3a": "aws", "gs": "google_cloud_platform", "gcs": "google_cloud_platform"}
+_CONN_TYPES |= {"az": "wasb", "abfs": "wasb", "abfss": "wasb", "wasb": "wasb", "wasbs": "wasb"}
+_CONN_TYPES |= {"http": "http", "https": "http", "postgresql": "postgres"}
 
 
-def add_connection_resolver(resolver: Callable[[str], Connection | None]) -> None:
-    """Ask `resolver` for a connection by its id before the environment is asked; it returns None if it has none.
+def add_connection_resolver(resolver: Resolver, *, last: bool = False) -> None:
+    """Ask `resolver` for connections.
 
     For the engine: Airflow knows connections of its database and secret back ends.
+
+    Args:
+        resolver: see :data:`Resolver`.
+        last: ask it after the environment. Not asked where another one was asked before it: that one has answered
+            for Airflow as a whole.
     """
-    if resolver not in _resolvers:
-        _resolvers.append(resolver)
+    resolvers = _last_resolvers if last else _resolvers
+    if resolver not in resolvers:
+        resolvers.append(resolver)
+
+
+def lend(workspace: Path, credentials: Mapping[str, Mapping[str, Any]]) -> None:
+    """Use the options of datastores that somebody else has looked up, in place of what is found here.
+
+    Args:
+        workspace: folder of the workspace whose datastores they are.
+        credentials: the options with their secrets, as :func:`resolve` returned them, by datastore.
+    """
+    for name, options in credentials.items():
+        _lent[(workspace.resolve(), name)] = dict(options)
 
 
 def is_secret(option: str) -> bool:
@@ -131,38 +156,67 @@ def resolve(name: str, url: str, options: Mapping[str, Any], workspace: Path | N
 
     Raises:
         ConfigError: if there is no connection of that id.
-        PermissionDeniedError: if the kept secrets may not be used.
+        PermissionDeniedError: if the kept secrets, or the connection, may not be used.
     """
+    if workspace is not None and (lent := _lent.get((workspace.resolve(), name))) is not None:
+        return dict(lent)
     found = dict(options)
     conn_id = found.pop("conn_id", None)
     if conn_id:
-        found = {**options_of(connection(str(conn_id), name), url), **found}
+        found = {**options_of(connection(str(conn_id), name, url, workspace), url), **found}
     if workspace is not None:
         found |= SecretFile(workspace, name).read()
     return found | dict(_from_environment(name))
 
 
-def connection(conn_id: str, datastore: str) -> Connection:
+def connection(conn_id: str, datastore: str, url: str, workspace: Path | None) -> Connection:
     """Return an Airflow connection: of a resolver, else of ``AIRFLOW_CONN_<ID>``, a URI or JSON.
+
+    Args:
+        conn_id: its id.
+        datastore: which needs it, for errors.
+        url: the datastore's place, which says what kind of connection is wanted.
+        workspace: folder of the workspace, or None if there is none here.
 
     Raises:
         ConfigError: if there is none or it is malformed.
+        PermissionDeniedError: if Airflow does not give it to this task.
     """
-    for resolver in _resolvers:
-        known = resolver(conn_id)
-        if known is not None:
-            return known
-    variable = f"AIRFLOW_CONN_{conn_id.upper()}"
-    text = os.environ.get(variable, "")
+    known = _asked(_resolvers, conn_id, workspace)
+    if known is None:
+        known = _of_variable(conn_id, datastore)
+    if known is None and not _resolvers:
+        known = _asked(_last_resolvers, conn_id, workspace)
+    if known is not None:
+        return known
+    scheme = url.partition("://")[0].partition("+")[0].lower()
+    raise ConfigError(
+        f"datastore '{datastore}': there is no connection '{conn_id}'; set {_variable(conn_id)}, or add it to Airflow: "
+        f"airflow connections add {conn_id} --conn-type {_CONN_TYPES.get(scheme, scheme)} --conn-login USER "
+        "--conn-password PASSWORD"
+    )
+
+
+def _asked(resolvers: Iterable[Resolver], conn_id: str, workspace: Path | None) -> Connection | None:
+    answers = (resolver(conn_id, workspace) for resolver in resolvers)
+    return next((known for known in answers if known is not None), None)
+
+
+def _variable(conn_id: str) -> str:
+    return f"AIRFLOW_CONN_{conn_id.upper()}"
+
+
+def _of_variable(conn_id: str, datastore: str) -> Connection | None:
+    text = os.environ.get(_variable(conn_id), "")
     if not text:
-        raise ConfigError(
-            f"datastore '{datastore}': there is no connection '{conn_id}'; set {variable}, or add it to Airflow"
-        )
+        return None
     try:
         return _of_json(text) if text.lstrip().startswith("{") else _of_uri(text)
     except ValueError:
         # Without the text: it holds the secret.
-        raise ConfigError(f"datastore '{datastore}': {variable} is neither a connection's URI nor its JSON") from None
+        raise ConfigError(
+            f"datastore '{datastore}': {_variable(conn_id)} is neither a connection's URI nor its JSON"
+        ) from None
 
 
 def options_of(known: Connection, url: str) -> dict[str, Any]:

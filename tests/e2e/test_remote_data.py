@@ -10,15 +10,20 @@ import emulators
 import pytest
 
 from airflow_mlpipe import (
+    DataPath,
+    DataReference,
     Dataset,
     Datastore,
+    DataTransferStep,
     Experiment,
     OutputFileDatasetConfig,
     Pipeline,
     PipelineData,
+    PipelineParameter,
     PythonScriptStep,
     Workspace,
 )
+from airflow_mlpipe.errors import ParameterError
 from airflow_mlpipe.sdk.housekeeping import collect_garbage, rebuild_catalog, verify_workspace
 
 pytestmark = [
@@ -169,6 +174,123 @@ def test_a_registered_output_with_a_destination(workspace: Workspace, lake: Data
     bytes_of.remove("published/here/x.csv")
     assert decisions(run_of(workspace, Pipeline(workspace, steps=[step]))) == {"write": "reused"}
     assert bytes_of.exists("published/here/x.csv")
+
+
+WRITE = """
+import os, sys
+where, = sys.argv[1:2]
+os.makedirs(where, exist_ok=True)
+for name in ("new.txt", "deep/old.txt"):
+    os.makedirs(os.path.dirname(os.path.join(where, name)), exist_ok=True)
+    open(os.path.join(where, name), "a").write("+")
+sys.exit(int(sys.argv[2]))
+"""
+
+
+def test_a_step_writes_through_a_reference_and_only_if_it_succeeds(workspace: Workspace, lake: Datastore):
+    bytes_of = workspace.any_store("lake")
+    Path("src").mkdir()
+    Path("src/write.py").write_text(WRITE)
+    for path in ("there/deep/old.txt", "there/left.txt", "failed/deep/old.txt"):
+        bytes_of.write_bytes(path, b"1")
+
+    def step(name: str, reference: DataReference, code: int = 0) -> PythonScriptStep:
+        return PythonScriptStep(
+            "write.py", name, [reference, code], inputs=[reference], source_directory="src", allow_reuse=True
+        )
+
+    there, fresh = lake.path("there", "there").as_mount(), lake.path("made/here", "fresh").as_upload()
+    file = PythonScriptStep(
+        "file.py", "file", [lake.path("one/model.txt", "one")], inputs=[lake.path("one/model.txt", "one")],
+        source_directory="src",
+    )  # fmt: skip
+    Path("src/file.py").write_text("import sys; open(sys.argv[1], 'w').write('m')")
+    steps = [step("there", there), step("fresh", fresh), file, step("failed", lake.path("failed", "failed"), 3)]
+    run = Experiment(workspace, "remote").submit(
+        Pipeline(workspace, steps=steps), show_output=False, continue_on_step_failure=True
+    )
+    run.wait_for_completion(show_output=False, raise_on_error=False)
+    assert {each.name: each.status for each in run.get_steps()} == {
+        "there": "Completed", "fresh": "Completed", "file": "Completed", "failed": "Failed",
+    }  # fmt: skip
+    written = {path: bytes_of.read_bytes(path) for path in bytes_of.glob("**")}
+    assert written == {
+        "there/deep/old.txt": b"1+", "there/left.txt": b"1", "there/new.txt": b"+", "failed/deep/old.txt": b"1",
+        "made/here/deep/old.txt": b"+", "made/here/new.txt": b"+", "one/model.txt": b"m",
+    }  # fmt: skip
+    # What wrote into what it reads is no result.
+    again = run_of(workspace, Pipeline(workspace, steps=[step("there", there)]))
+    assert decisions(again) == {"there": "ran"}
+
+
+def test_a_destination_is_made_of_texts_the_run_and_parameters(workspace: Workspace, lake: Datastore):
+    Path("src").mkdir()
+    Path("src/write.py").write_text("import sys; open(sys.argv[1] + '/x.csv', 'w').write('n\\n1\\n')")
+    region = PipelineParameter("region", "eu")
+    out = OutputFileDatasetConfig("out", destination=(lake, ["by/", region, "/{output-name}/{run-id}"]))
+    step = PythonScriptStep("write.py", name="write", source_directory="src", arguments=[out.register_on_complete("o")])
+    made = Pipeline(workspace, steps=[step])
+    bytes_of = workspace.any_store("lake")
+
+    first = run_of(workspace, made)
+    id = first.find_step_run("write")[0].id
+    assert bytes_of.glob("by/**") == [f"by/eu/out/{id}/x.csv"]
+    bytes_of.remove(f"by/eu/out/{id}/x.csv")
+    assert decisions(run_of(workspace, made)) == {"write": "reused"}
+    assert bytes_of.glob("by/**") == [f"by/eu/out/{id}/x.csv"]
+    run = Experiment(workspace, "remote").submit(made, pipeline_parameters={"region": "us/east"}, show_output=False)
+    run.wait_for_completion(show_output=False)
+    assert f"by/us/east/out/{run.find_step_run('write')[0].id}/x.csv" in bytes_of.glob("by/**")
+    with pytest.raises(ParameterError, match=r"leaves its datastore"):
+        Experiment(workspace, "remote").submit(made, pipeline_parameters={"region": "../.."}, show_output=False)
+
+
+def test_tables_are_written_there_and_files_are_called_by_their_names(workspace: Workspace, lake: Datastore):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"n": [1, 2], "kind": ["a", "b"]})
+    table = Dataset.Tabular.register_pandas_dataframe(frame, (lake, "frames"), name="frame", show_progress=False)
+    assert table.to_pandas_dataframe().equals(frame)
+    parts = table.partition_by(["kind"], (lake, "parts"), show_progress=False)
+    assert parts.get_partition_key_values()["kind"].tolist() == ["a", "b"]
+
+    workspace.any_store("lake").write_bytes("bad/x.csv", b"a,b\n1,2\n1,2,3\n")
+    where = (lake, "bad/x.csv")
+    for read in (Dataset.Tabular.from_delimited_files, Dataset.Tabular.from_parquet_files):
+        with pytest.raises(ParameterError, match=r"'lake:/bad/x\.csv' "):
+            read(where).to_pandas_dataframe()
+    with pytest.raises(ParameterError, match=r"'lake:/bad/x\.csv', line 1: 'a,b' is no JSON object"):
+        Dataset.Tabular.from_json_lines_files(where).to_pandas_dataframe()
+
+
+@pytest.mark.azure
+@pytest.mark.skipif(emulators.missing(emulators.AZURITE) is not None, reason=str(emulators.missing(emulators.AZURITE)))
+def test_data_goes_from_one_store_elsewhere_to_another(workspace: Workspace, lake: Datastore, tmp_path: Path):
+    bytes_of = workspace.any_store("lake")
+    for name in ("a.csv", "deep/b.csv"):
+        bytes_of.write_bytes(f"in/{name}", b"n\n1\n")
+    with emulators.azure() as endpoint:
+        keys = {"account_name": emulators.AZURE_ACCOUNT, "account_key": emulators.AZURE_KEY}
+        blob = Datastore.register(workspace, "blob", "az://copies", endpoint=endpoint, **keys)
+        there = workspace.any_store("blob")
+        there.create_container()
+
+        def steps() -> list[DataTransferStep]:
+            files = DataTransferStep("files", DataPath(lake, "in"), DataPath(blob, "copy"))
+            table = Dataset.Tabular.from_delimited_files((lake, "in/**"))
+            rows = DataTransferStep("rows", table, DataPath(blob, "rows.parquet"))
+            back = DataTransferStep("back", files.get_output(), DataPath(lake, "back"))
+            return [files, rows, back]
+
+        first = run_of(workspace, Pipeline(workspace, steps=steps()))
+        assert first.get_status() == "Finished"
+        assert there.glob("*") + there.glob("copy/**") == ["rows.parquet", "copy/a.csv", "copy/deep/b.csv"]
+        assert bytes_of.glob("back/**") == ["back/a.csv", "back/deep/b.csv"]
+        there.remove("copy/a.csv")
+        again = run_of(workspace, Pipeline(workspace, steps=steps()))
+        assert decisions(again) == {"files": "reused", "rows": "reused", "back": "reused"}
+        assert there.exists("copy/a.csv")
+        output = again.find_step_run("rows")[0].get_output_data("destination")
+        assert output.download(tmp_path / "down") == 1
 
 
 def test_housekeeping_knows_results_elsewhere(workspace: Workspace, lake: Datastore):

@@ -1,9 +1,9 @@
-"""examples/retraining, with an S3 server and a PostgreSQL server of its own."""
+"""examples/retraining, which starts an S3 server and a PostgreSQL server of its own."""
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,63 +13,43 @@ import emulators
 import postgres
 import pytest
 
-from airflow_mlpipe import Dataset, Workspace
-from airflow_mlpipe.storage.datastore import open_store
-
 EXAMPLE = Path(__file__).parents[2] / "examples" / "retraining"
-MLPIPE = Path(sys.executable).with_name("mlpipe")
 ABSENT = emulators.missing(emulators.MOTO) or postgres.missing()
 
-pytestmark = [
-    pytest.mark.airflow,
-    pytest.mark.s3,
-    pytest.mark.postgres,
-    pytest.mark.skipif(ABSENT is not None, reason=str(ABSENT)),
-]
-
-EVENTS = "customer,kind,at\n1,visit,1\n1,visit,2\n2,complaint,3\n3,visit,4\n4,complaint,5\n4,complaint,6\n"
+pytestmark = [pytest.mark.airflow, pytest.mark.s3, pytest.mark.postgres]
 
 
-def test_it_retrains_when_the_bucket_or_the_database_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    import psycopg
+def demo() -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_CONN_")}
+    command = [sys.executable, str(EXAMPLE / "demo.py")]
+    return subprocess.run(command, env=kept, capture_output=True, text=True, timeout=300)
 
-    folder = tmp_path / "project"
+
+@pytest.mark.skipif(ABSENT is not None, reason=str(ABSENT))
+def test_a_changed_row_reaches_only_what_reads_it_and_a_better_model_is_registered():
+    done = demo()
+    assert done.returncode == 0, done.stdout + done.stderr
+    # Title, steps, title, steps, ...
+    _, *runs = re.split(r"\n\d of 4: .*\n", done.stdout)
+    words = [dict(line.split()[:2] for line in run.splitlines() if line.startswith("  ")) for run in runs]
+    every = ("count", "label", "train", "register")
+    assert words == [
+        dict.fromkeys(every, "completed"),
+        dict.fromkeys(every, "reused"),
+        {**dict.fromkeys(every, "completed"), "count": "reused"},
+        {**dict.fromkeys(every, "reused"), "register": "completed"},
+    ]
+    assert "label     completed  input customers: its content changed" in runs[2]
+    assert "register  completed  model churn: v1 -> v2" in runs[3]
+    assert "model churn, newest version: 2" in runs[3]
+    assert "published in the bucket, published/churn: /model.json" in runs[3]
+
+
+def test_it_says_what_is_not_installed(tmp_path: Path):
+    folder = tmp_path / "examples" / "retraining"
     shutil.copytree(EXAMPLE, folder)
-    with emulators.s3() as endpoint, postgres.server() as database:
-        keys = {"MLPIPE_DATASTORE_LAKE_KEY": "k", "MLPIPE_DATASTORE_LAKE_SECRET": "s"}
-        places = {"LAKE_URL": "s3://lake/churn", "LAKE_ENDPOINT": endpoint}
-        crm = database.replace("postgresql://", "postgresql+psycopg://")
-        env = {**os.environ, **keys, **places, "CRM_URL": crm, "MLPIPE_HOME": str(tmp_path / "home")}
-        for name, value in keys.items():
-            monkeypatch.setenv(name, value)
-
-        def mlpipe(*words: str) -> dict:
-            done = subprocess.run(
-                [MLPIPE, *words, "--json"], cwd=folder, env=env, capture_output=True, text=True, timeout=200
-            )
-            assert done.returncode == 0, done.stdout + done.stderr
-            return json.loads(done.stdout)
-
-        def decided() -> dict[str, str]:
-            return {step["name"]: step["status"] for step in mlpipe("run", "pipeline.py")["steps"]}
-
-        lake = open_store("lake", places["LAKE_URL"], {"endpoint_url": endpoint, "key": "k", "secret": "s"})
-        lake.create_container()
-        lake.write_bytes("events/2026/10.csv", EVENTS.encode())
-        with psycopg.connect(database, autocommit=True) as connection:
-            connection.execute("CREATE TABLE customers (id INTEGER, churned BOOLEAN)")
-            connection.execute("INSERT INTO customers VALUES (1, false), (2, true), (3, false)")
-            mlpipe("init")
-            assert decided() == {"prepare": "completed", "train": "completed"}
-            assert set(json.loads(lake.read_bytes("published/churn/model.json"))) == {"visit", "complaint"}
-            assert decided() == {"prepare": "reused", "train": "reused"}
-
-            lake.write_bytes("events/2026/11.csv", b"customer,kind,at\n3,complaint,7\n")
-            assert decided() == {"prepare": "completed", "train": "completed"}
-            connection.execute("INSERT INTO customers VALUES (4, true)")
-            assert decided() == {"prepare": "completed", "train": "completed"}
-            # A customer without events changes the table, and no features: the model stays.
-            connection.execute("INSERT INTO customers VALUES (9, true)")
-            assert decided() == {"prepare": "completed", "train": "reused"}
-        workspace = Workspace.from_config(folder)
-        assert Dataset.get_by_name(workspace, "churn-model").version == 3
+    done = subprocess.run(
+        [sys.executable, str(folder / "demo.py")], env={"PATH": ""}, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "no moto_server: make emulators, or pip install 'moto[s3,server]'" in done.stdout

@@ -12,14 +12,16 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import emulators
 import httpx
 import psutil
 import pytest
-from engine_site import eventually, shell
+from engine_site import eventually, python_step, shell
 from server_site import ServerSite, mlpipe
 
+from airflow_mlpipe import Dataset, Workspace
 from airflow_mlpipe.catalog.catalog import Catalog
-from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES
+from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES, DatastoreRow
 from airflow_mlpipe.engine import client
 from airflow_mlpipe.engine.client import ServerEngine
 from airflow_mlpipe.engine.names import AIRFLOW_RUN
@@ -27,6 +29,8 @@ from airflow_mlpipe.engine.rest import AirflowApi, Login
 from airflow_mlpipe.engine.server_state import ServerState
 from airflow_mlpipe.errors import ConfigError, PermissionDeniedError, ServiceError, UnreachableError
 from airflow_mlpipe.model.compute import ComputeSpec
+from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec
+from airflow_mlpipe.storage.datastore import open_store
 
 pytestmark = pytest.mark.airflow
 
@@ -317,6 +321,60 @@ def test_the_airflow_command_sees_the_workspace(site: ServerSite):
 
     assert variables["MLPIPE_WORKSPACE"] == str(site.dir)
     assert [run["state"] for run in json.loads(done.stdout.splitlines()[-1])] == ["success"], done.stderr
+
+
+SECRET = "s3cret-of-the-lake"
+
+READS_A_TABLE = """
+import os, sys
+from airflow_mlpipe import Run
+print(Run.get_context().input_datasets["table"].to_pandas_dataframe()["n"].sum(), file=open(sys.argv[1], "w"))
+assert not [text for text in os.environ.values() if "{terces}"[::-1] in text]
+"""
+
+
+@pytest.mark.s3
+@pytest.mark.skipif(emulators.missing(emulators.MOTO) is not None, reason=str(emulators.missing(emulators.MOTO)))
+def test_a_connection_of_its_database_opens_a_datastore_for_tasks_scripts_and_the_sdk(site: ServerSite):
+    with emulators.s3() as endpoint:
+        # Where the server is, only the connection says.
+        extra = json.dumps({"endpoint_url": endpoint})
+        known = {"connection_id": "lake_keys", "conn_type": "aws", "login": "k", "password": SECRET, "extra": extra}
+        site.engine.api.call("POST", ["connections"], known)
+        lake = open_store("lake", "s3://lake", {"endpoint_url": endpoint, "key": "k", "secret": SECRET})
+        lake.create_container()
+        lake.write_bytes("in/a.csv", b"n\n1\n2\n")
+        options = {"conn_id": "lake_keys"}
+        site.catalog.put_datastore(DatastoreRow(name="lake", url="s3://lake", options=options))
+
+        source = DatastorePath(datastore="lake", path="in/a.csv")
+        files = InputSpec(name="files", source=DatasetSpec(kind="file", sources=(source,)))
+        spec = DatasetSpec(kind="tabular", sources=(source,), options={"format": "delimited"})
+        table = InputSpec(name="table", source=spec, mode="direct")
+        run = site.run(
+            shell("mounted", "cat @files > @out", inputs=(files,)),
+            python_step("direct", READS_A_TABLE.format(terces=SECRET[::-1]), inputs=(table,)),
+            name="connected",
+        )
+        assert (run.status, run.error) == ("Completed", None), [row.error for row in site.catalog.steps(run.id)]
+        assert (site.output(run, "mounted"), site.output(run, "direct")) == ("n\n1\n2\n", "3\n")
+
+        workspace = Workspace.from_config(site.dir.parent)
+        dataset = Dataset.Tabular.from_delimited_files((workspace.datastores["lake"], "in/a.csv"))
+        assert dataset.to_pandas_dataframe()["n"].tolist() == [1, 2]
+        written = [file for file in site.dir.rglob("*") if file.is_file()]
+        assert [str(file) for file in written if SECRET.encode() in file.read_bytes()] == []
+
+
+def test_a_connection_that_airflow_does_not_have_fails_the_run_with_what_to_do(site: ServerSite):
+    options = {"conn_id": "nobody_has_it"}
+    site.catalog.put_datastore(DatastoreRow(name="lost", url="s3://lost", options=options))
+    source = DatastorePath(datastore="lost", path="a.csv")
+    files = InputSpec(name="files", source=DatasetSpec(kind="file", sources=(source,)))
+    run = site.run(shell("a", "cat @files > @out", inputs=(files,)), name="lost")
+    assert run.status == "Failed"
+    assert "there is no connection 'nobody_has_it'" in run.error
+    assert "airflow connections add nobody_has_it --conn-type aws" in run.error
 
 
 def test_secrets_are_for_their_owner_alone(site: ServerSite):

@@ -242,6 +242,11 @@ def test_datastores(workspace, store, source):
         ConfigError, match="step 'a.py': workspace 'tests' has no datastore 'lake'; it has: 'workspaceb"
     ):
         kept(PipelineData("x", "lake"))
+    database = Datastore.register_sql(workspace, "crm", "sqlite:///x.db")
+    with pytest.raises(
+        PipelineError, match=r"cannot be kept in datastore 'crm' \(sqlite:///x.db\), which is only read"
+    ):
+        kept(PipelineData("x", datastore=database))
     workspace.set_default_datastore(files_store)
     assert kept(PipelineData("x")) == "workspacefilestore"
 

@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_mlpipe import OutputFileDatasetConfig, PipelineData, PipelineOutputFileDataset
+from airflow_mlpipe import (
+    DataPath,
+    OutputFileDatasetConfig,
+    PipelineData,
+    PipelineOutputFileDataset,
+    PipelineParameter,
+)
 from airflow_mlpipe.errors import NotSupportedError, ParameterError
 
 
@@ -106,6 +112,17 @@ def test_default_destinations(workspace, path):
 def test_bad_destination(destination):
     with pytest.raises(ParameterError, match="destination .* is not allowed"):
         OutputFileDatasetConfig("x", destination=destination)
+
+
+def test_a_parameter_in_a_destination(workspace):
+    store, region = workspace.get_default_datastore(), PipelineParameter("region", "eu")
+    output = OutputFileDatasetConfig("out", destination=(store, ["models/", region, "/{run-id}"]))
+    assert (output.destination, output.destination_parameters) == ("models/{parameter:region}/{run-id}", (region,))
+    assert OutputFileDatasetConfig("out", destination=(store, region)).destination == "{parameter:region}"
+    with pytest.raises(ParameterError, match=r"has a parameter inside of a text, .* give the parts in a list"):
+        OutputFileDatasetConfig("out", destination=(store, f"models/{region}"))
+    with pytest.raises(ParameterError, match="parameter 'where' in its destination names data"):
+        OutputFileDatasetConfig("out", destination=(store, PipelineParameter("where", DataPath(store, "a"))))
 
 
 def test_destination_outside_of_the_store(workspace):

@@ -10,7 +10,14 @@ import pytest
 
 from airflow_mlpipe.errors import ConfigError, PermissionDeniedError, UnreachableError
 from airflow_mlpipe.storage import credentials
-from airflow_mlpipe.storage.credentials import SecretFile, add_connection_resolver, is_secret, resolve, split_secrets
+from airflow_mlpipe.storage.credentials import (
+    SecretFile,
+    add_connection_resolver,
+    is_secret,
+    lend,
+    resolve,
+    split_secrets,
+)
 from airflow_mlpipe.storage.datastore import open_store
 from airflow_mlpipe.storage.remote import RemoteStore
 from airflow_mlpipe.storage.remote_errors import explained, redacted
@@ -114,12 +121,51 @@ def test_a_connection_that_is_missing_or_malformed(monkeypatch: pytest.MonkeyPat
     assert "pa55" not in str(caught.value) and caught.value.__suppress_context__
 
 
-def test_the_engine_knows_more_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def resolvers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(credentials, "_resolvers", [])
+    monkeypatch.setattr(credentials, "_last_resolvers", [])
+    monkeypatch.setattr(credentials, "_lent", {})
+
+
+def test_the_engine_knows_more_connections(resolvers: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_B", "aws://env:env@/")
-    add_connection_resolver(lambda conn_id: {"login": "of the database", "extra": {}} if conn_id == "a" else None)
+    add_connection_resolver(
+        lambda conn_id, _: {"login": "of the database", "extra": {}} if conn_id == "a" else None,
+    )
     assert resolve("s", S3, {"conn_id": "a"}, None) == {"key": "of the database"}
     assert resolve("s", S3, {"conn_id": "b"}, None) == {"key": "env", "secret": "env"}
+
+
+def test_a_server_is_asked_after_the_environment_and_never_beside_an_engine(
+    resolvers: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def server(conn_id: str, workspace: Path | None) -> dict:
+        asked.append((conn_id, workspace))
+        return {"login": "of the server"}
+
+    add_connection_resolver(server, last=True)
+    monkeypatch.setenv("AIRFLOW_CONN_B", "aws://env:env@/")
+    assert resolve("s", S3, {"conn_id": "b"}, tmp_path) == {"key": "env", "secret": "env"}
+    assert asked == []
+    assert resolve("s", S3, {"conn_id": "a"}, tmp_path) == {"key": "of the server"}
+    add_connection_resolver(lambda *_: None)
+    with pytest.raises(
+        ConfigError, match=r"no connection 'a'; set AIRFLOW_CONN_A, or .* airflow connections add a --conn-type aws"
+    ):
+        resolve("s", S3, {"conn_id": "a"}, tmp_path)
+    assert asked == [("a", tmp_path)]
+
+
+def test_what_was_lent_is_for_the_datastore_of_that_workspace_and_replaces_all_else(
+    resolvers: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lend(tmp_path / "w", {"s": {"key": "lent"}})
+    monkeypatch.setenv("MLPIPE_DATASTORE_S_KEY", "own")
+    assert resolve("s", S3, {"conn_id": "gone", "endpoint_url": "http://x"}, tmp_path / "w") == {"key": "lent"}
+    assert resolve("s", S3, {}, tmp_path / "other") == {"key": "own"}
 
 
 def test_texts_hold_no_secrets() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -38,6 +39,21 @@ def shell(step_id: str, line: str, reads: tuple[str, ...] = (), **fields) -> Ste
             "arguments": tuple(arguments),
             "inputs": tuple(InputSpec(name=r, source=StepOutputRef(step=r, output="out")) for r in reads),
             "outputs": (OutputSpec(name="out", datastore="store"),) if "@out" in line.split(" ") else (),
+            **fields,
+        }
+    )
+
+
+def python_step(step_id: str, code: str, **fields) -> StepSpec:
+    """A step that runs Python code in this interpreter; its argument is its output."""
+    arguments = [Argument(kind="literal", value=word) for word in (sys.executable, "-c", code)]
+    return StepSpec(
+        **{
+            "id": step_id,
+            "name": step_id,
+            "kind": "command",
+            "arguments": (*arguments, Argument(kind="output", value="out")),
+            "outputs": (OutputSpec(name="out", datastore="store"),),
             **fields,
         }
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +18,10 @@ from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import comms, task_runner
 from airflow.sdk.log import configure_logging
 from airflow.utils.state import TaskInstanceState
+
+from airflow_mlpipe.engine.connections import of_server
+from airflow_mlpipe.engine.names import WORKSPACE_VARIABLE
+from airflow_mlpipe.errors import ServiceError
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -121,8 +127,8 @@ class TaskRunner:
 class _Supervisor:
     """Answers a task runner in place of Airflow's supervisor, from memory.
 
-    It knows what this package's operators ask. Connections, variables and other tasks' XComs belong to a
-    server and are answered with an error.
+    It knows what this package's operators ask. Connections are those of the workspace's own server, if there is one;
+    variables and other tasks' XComs belong to a server and are answered with an error.
     """
 
     def __init__(self, first_reschedule: datetime | None) -> None:
@@ -140,10 +146,25 @@ class _Supervisor:
             self.outcome.retry_delay_s = msg.retry_delay_seconds
         elif isinstance(msg, comms.GetTaskRescheduleStartDate):
             return comms.TaskRescheduleStartDate(start_date=self._first_reschedule)
+        elif isinstance(msg, comms.GetConnection):
+            return _connection(msg.conn_id)
         elif not isinstance(msg, _TAKEN_AS_SAID):
             detail = f"{type(msg).__name__} is not available in an embedded run"
             return comms.ErrorResponse(error=ErrorType.GENERIC_ERROR, detail={"message": detail})
         return None
+
+
+def _connection(conn_id: str) -> comms.ConnectionResult | comms.ErrorResponse:
+    try:
+        known = of_server(Path(os.environ[WORKSPACE_VARIABLE]), conn_id)
+    except ServiceError as error:
+        # Airflow takes any failure here for a connection that does not exist.
+        structlog.get_logger(logger_name="task").warning(error.message)
+        known = None
+    if known is None:
+        return comms.ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND)
+    fields = {name: known.get(name) for name in ("conn_id", "conn_type", "host", "schema", "login", "password", "port")}
+    return comms.ConnectionResult(**fields, extra=json.dumps(known["extra"]))
 
 
 _TAKEN_AS_SAID = (comms.SucceedTask, comms.TaskState, comms.DeleteXCom, comms.MaskSecret, comms.SetRenderedFields)

@@ -1,0 +1,91 @@
+"""DataReferences to datastores elsewhere: a step may write to one, as in v1.
+
+The step gets a private copy of what is there. What it has written or changed in it is uploaded once the step has
+succeeded; what it has removed stays in the datastore.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from airflow_mlpipe.errors import MissingDataError
+from airflow_mlpipe.model.data import DatastorePath
+from airflow_mlpipe.storage.atomic import system_errors
+from airflow_mlpipe.storage.outputs import materialise
+from airflow_mlpipe.storage.remote import RemoteStore
+from airflow_mlpipe.storage.wildcard import is_pattern, split_pattern
+
+State = tuple[int, int, int, int]
+
+
+@dataclass(slots=True)
+class RemoteReference:
+    """One place, as one try of a step has it.
+
+    Attributes:
+        port: name of the input port.
+        source: the place.
+        store: its datastore.
+        path: where the step finds the copy.
+    """
+
+    port: str
+    source: DatastorePath
+    store: RemoteStore
+    path: Path
+    _before: dict[str, State] = field(default_factory=dict)
+
+    @classmethod
+    def lay(cls, port: str, source: DatastorePath, store: RemoteStore, folder: Path) -> RemoteReference:
+        """Copy what is at the place into `folder`, a new one. Nothing there is fine: the step may be about to make it.
+
+        Raises:
+            MissingDataError: if it is a pattern that matches nothing.
+            StorageError: if it cannot be written here.
+            ServiceError: if the datastore cannot be reached or refuses.
+        """
+        try:
+            path = materialise(source, store, folder)
+        except MissingDataError:
+            if is_pattern(source.path):
+                raise
+            with system_errors("make", folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            # Its own name: what it means may depend on how it ends.
+            path = folder / Path(source.path).name
+        made = cls(port, source, store, path)
+        made._before = made._state()
+        return made
+
+    def upload(self) -> bool:
+        """Upload what the step has written or changed. Returns whether there was anything.
+
+        Raises:
+            NotSupportedError: if the datastore is only read.
+            StorageError: if a file changes meanwhile.
+            ServiceError: if the datastore cannot be reached or refuses.
+        """
+        written = [name for name, state in self._state().items() if self._before.get(name) != state]
+        pairs = [(self.path / name if name else self.path, self._place_of(name)) for name in sorted(written)]
+        if pairs:
+            self.store.put_files(pairs)
+        return bool(pairs)
+
+    def _place_of(self, name: str) -> str:
+        path = self.source.path
+        base = split_pattern(path)[0] if is_pattern(path) else path
+        return "/".join(part for part in (base, name) if part)
+
+    def _state(self) -> dict[str, State]:
+        """Return what tells a changed file from one that is as it was, by its path below the place."""
+        if self.path.is_file():
+            return {"": _stat(self.path)}
+        found = (Path(folder, name) for folder, _, names in os.walk(self.path) for name in names)
+        return {file.relative_to(self.path).as_posix(): _stat(file) for file in found if file.is_file()}
+
+
+def _stat(file: Path) -> State:
+    status = file.stat()
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
