@@ -63,7 +63,12 @@ def commit_remote(name: str, place: Path, target: str, store: RemoteStore, manif
 
 
 def verify_remote(record: OutputRecord, store: RemoteStore) -> str | None:
-    """Return None if the store says of the output what it said at its commit, else what is wrong. One request."""
+    """Return None if the store says of the output what it said at its commit, else what is wrong. One request.
+
+    Raises:
+        StorageError: if the store does not tell now, or is gone as a whole; the output may be whole.
+        ServiceError: if it cannot be reached or refuses.
+    """
     where = f"{record.datastore}: {record.path}"
     found = _listed(record, store)
     if isinstance(found, str):
@@ -74,7 +79,10 @@ def verify_remote(record: OutputRecord, store: RemoteStore) -> str | None:
 
 
 def check_remote(record: OutputRecord, store: RemoteStore) -> str | None:
-    """Return None if the output has its number of files and their size, else what is wrong. One request."""
+    """Return None if the output has its number of files and their size, else what is wrong. One request.
+
+    Errors are those of :func:`verify_remote`.
+    """
     where = f"{record.datastore}: {record.path}"
     found = _listed(record, store)
     if isinstance(found, str):
@@ -87,7 +95,10 @@ def check_remote(record: OutputRecord, store: RemoteStore) -> str | None:
 
 
 def read_remote(record: OutputRecord, store: RemoteStore) -> str | None:
-    """Return None if every byte of the output is what was committed, else what is wrong. Reads all of it."""
+    """Return None if every byte of the output is what was committed, else what is wrong. Reads all of it.
+
+    Errors are those of :func:`verify_remote`.
+    """
     problem = check_remote(record, store)
     if problem is not None or not record.files:
         return problem
@@ -153,14 +164,14 @@ def _told(file: RemoteFile, base: str) -> tuple[str, int, str | None]:
 
 
 def _listed(record: OutputRecord, store: RemoteStore) -> Listing | str:
-    where = f"{record.datastore}: {record.path}"
     try:
         return store.listing(record.path)
     except MissingDataError:
-        # An output without files is nothing in a store that knows no folders.
-        return Listing(record.path, False, ()) if not record.files else f"output '{record.name}' missing from {where}"
-    except MlpipeError as error:
-        return f"output '{record.name}' in {where} cannot be read: {error.message}"
+        # A bucket that is gone, or is another one by mistake, tells nothing of its outputs: this raises.
+        store.exists("")
+    # An output without files is nothing in a store that knows no folders.
+    missing = f"output '{record.name}' missing from {record.datastore}: {record.path}"
+    return missing if record.files else Listing(record.path, False, ())
 
 
 def _only_these(target: str, files: Sequence[RemoteFile], store: RemoteStore) -> Digest | None:
