@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from airflow_mlpipe.catalog.part import utc_now
 from airflow_mlpipe.errors import ConfigError, MlpipeError, NotFoundError, ParameterError
+from airflow_mlpipe.model.data import is_web
 
 if TYPE_CHECKING:
     from airflow_mlpipe.catalog.catalog import Catalog
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.reuse.verify import Verified
     from airflow_mlpipe.sdk.workspace import Workspace
     from airflow_mlpipe.storage.datastore import LocalStore
+    from airflow_mlpipe.storage.selection import Store
 
 
 GRACE = timedelta(hours=24)
@@ -122,18 +124,29 @@ def collect_garbage(
 
     Raises:
         ParameterError: if `grace` or `unused_for` is negative.
-        StorageError: if a datastore cannot be listed, or the catalog seems to be lost: nothing is removed then.
+        StorageError: if a folder of this machine cannot be listed, or the catalog seems to be lost: nothing is removed
+            then. A remote datastore that cannot be asked is left out; ``Collected.away`` names it.
     """
     from airflow_mlpipe.reuse.gc import collect_garbage as collect
-    from airflow_mlpipe.storage.urls import is_folder
+    from airflow_mlpipe.storage.urls import is_database, is_folder
 
     for name, value in (("grace", grace), ("unused_for", unused_for)):
         if value is not None and value < timedelta(0):
             raise ParameterError(f"{name} is {value}; it cannot be negative")
-    stores = [workspace.store(row.name) for row in workspace.catalog.list_datastores() if is_folder(row.url)]
+    stores: list[Store] = []
+    away: dict[str, str] = {}
+    for row in workspace.catalog.list_datastores():
+        # Nothing is written to the web or to a database.
+        if is_folder(row.url):
+            stores.append(workspace.store(row.name))
+        elif not is_web(row.url) and not is_database(row.url):
+            try:
+                stores.append(workspace.any_store(row.name))
+            except MlpipeError as error:
+                away[row.name] = error.message
     return collect(
         workspace.catalog, stores, workspace.default_store, workspace.dir, workspace.id,
-        grace=grace, unused_for=unused_for, delete=delete, now=now(),
+        grace=grace, unused_for=unused_for, delete=delete, away=away, now=now(),
     )  # fmt: skip
 
 

@@ -69,6 +69,16 @@ class AzureDriver(Rooted):
         """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
         await self._client.create_container(**self._call)
 
+    async def clock(self) -> str | None:
+        """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
+        answers: list[Any] = []
+        listed = self._client.list_blobs(
+            name_starts_with=self.key("") or None, results_per_page=1, raw_response_hook=answers.append, **self._call
+        ).by_page()
+        await anext(listed)
+        told: str | None = answers[-1].http_response.headers.get("Date")
+        return told
+
     async def stat(self, path: str) -> RemoteFile | None:
         """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
         try:

@@ -87,6 +87,9 @@ class Driver(Protocol):
     async def create(self) -> None:
         """Make the bucket or container."""
 
+    async def clock(self) -> str | None:
+        """Return the time of the server that stamps files, as HTTP writes it, or None if it does not say."""
+
     async def stat(self, path: str) -> RemoteFile | None:
         """Return the file, or None if there is none of that name."""
 

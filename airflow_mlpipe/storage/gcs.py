@@ -68,6 +68,12 @@ class GcsDriver(Rooted):
         headers = {"Content-Type": "application/json; charset=UTF-8"}
         await self._json("POST", f"{self._fs.base}b", described, headers, project=str(self._fs.project or ""))
 
+    async def clock(self) -> str | None:
+        """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
+        async with await self._ask("GET", self._objects, params={"prefix": self.key(""), "maxResults": "1"}) as answer:
+            told: str | None = answer.headers.get("Date")
+            return told
+
     async def stat(self, path: str) -> RemoteFile | None:
         """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
         try:

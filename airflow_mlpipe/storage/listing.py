@@ -54,6 +54,22 @@ class Listing:
         return len(self.files)
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What lies below a folder of a remote datastore.
+
+    Attributes:
+        files: how many.
+        size_bytes: sum of their sizes.
+        written_ns: when the last of them was written, by the store's clock, in ns since the epoch; None if the store
+            does not say it of each, or there are none.
+    """
+
+    files: int
+    size_bytes: int
+    written_ns: int | None
+
+
 def local_name(file: RemoteFile, base: str, store: str) -> str:
     """Return the path of `file` relative to `base`, for a place on this machine.
 

@@ -6,7 +6,7 @@ import asyncio
 import atexit
 import os
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,8 +16,8 @@ from airflow_mlpipe.model.data import normalise_path
 from airflow_mlpipe.storage.atomic import system_errors
 from airflow_mlpipe.storage.credentials import secret_texts
 from airflow_mlpipe.storage.download import download, draft_name, place, read
-from airflow_mlpipe.storage.driver import Driver
-from airflow_mlpipe.storage.listing import Listing, RemoteFile, local_name
+from airflow_mlpipe.storage.driver import Driver, nanoseconds
+from airflow_mlpipe.storage.listing import Listing, RemoteFile, Usage, local_name
 from airflow_mlpipe.storage.patience import Patience
 from airflow_mlpipe.storage.remote_errors import explained, trouble_of
 from airflow_mlpipe.storage.schemes import driver_of
@@ -77,6 +77,11 @@ class RemoteStore:
     def scheme(self) -> str:
         """The scheme of its URL: ``s3``, ``az``, ``abfs``, ``abfss``, ``gs``, ``http`` or ``https``."""
         return self.url.partition("://")[0]
+
+    @property
+    def address(self) -> str:
+        """Its server and URL: what two names of one place have in common."""
+        return f"{self._fresh.server} {self.url}"
 
     @property
     def is_writable(self) -> bool:
@@ -165,6 +170,40 @@ class RemoteStore:
         folders, files = self._run(f"list '{inside or '/'}'", look)
         return sorted(set(folders)), sorted(files, key=lambda file: file.path)
 
+    def clock_ns(self) -> int:
+        """Return the time by the clock that stamps files, in ns since the epoch, cut to a second.
+
+        Raises:
+            StorageError: if the store does not tell it.
+            ServiceError: if it cannot be reached or refuses.
+        """
+
+        async def ask(transfer: Transfer) -> int:
+            return nanoseconds(await transfer.patience.attempt(transfer.driver.clock))
+
+        now_ns = self._run("ask for the time", ask)
+        if not now_ns:
+            raise StorageError(f"datastore '{self.name}' ({self.url}): its server does not tell the time")
+        return now_ns
+
+    def usage(self, folder: str) -> Usage:
+        """Return how much lies below a folder; of one that does not exist, nothing.
+
+        Errors are those of :meth:`listing`; a ParameterError for the root.
+        """
+        inside = self._to_write(folder)
+
+        async def measure(transfer: Transfer) -> Usage:
+            count, size_bytes, written, dated = 0, 0, 0, True
+            async for file in self._each(transfer, f"{inside}/"):
+                count += 1
+                size_bytes += file.size_bytes
+                written = max(written, file.mtime_ns)
+                dated = dated and file.mtime_ns > 0
+            return Usage(count, size_bytes, written if dated and count else None)
+
+        return self._run(f"list '{inside}'", measure)
+
     def read_bytes(self, relative: str) -> bytes:
         """Return the content of a file, compared with the size and the MD5 that the store tells.
 
@@ -193,6 +232,12 @@ class RemoteStore:
         """Remove a file. Nothing there is fine. Errors are those of :meth:`write_bytes`."""
         inside = self._to_write(relative)
         self._run(f"remove '{inside}'", lambda transfer: self._remove(transfer, [inside]))
+
+    def remove_files(self, paths: Sequence[str]) -> None:
+        """Remove files, as many in one request as the store allows. Errors are those of :meth:`remove`."""
+        inside = [self._to_write(path) for path in paths]
+        what = f"remove '{inside[0]}'" if len(inside) == 1 else f"remove {len(inside):,} files"
+        self._run(what, lambda transfer: self._remove(transfer, inside))
 
     def remove_tree(self, relative: str) -> int:
         """Remove a file, or all files below a folder, and return how many. Nothing there is fine.
@@ -327,18 +372,22 @@ class RemoteStore:
         prefix = f"{folder}/" if folder else ""
         own = self._own if not folder else frozenset[str]()
         found: list[RemoteFile] = []
+        async for file in self._each(transfer, prefix):
+            inside = file.path[len(prefix) :]
+            if own and inside.partition("/")[0] in own:
+                continue
+            if matches is None or matches(inside):
+                found.append(file)
+        return sorted(found, key=lambda file: file.path)
+
+    async def _each(self, transfer: Transfer, prefix: str) -> AsyncIterator[RemoteFile]:
         token = ""
         while True:
             page, token = await transfer.patience.attempt(_once(transfer.driver.page, prefix, token))
             for file in page:
-                inside = file.path[len(prefix) :]
-                if own and inside.partition("/")[0] in own:
-                    continue
-                if matches is None or matches(inside):
-                    found.append(file)
+                yield file
             if not token:
-                break
-        return sorted(found, key=lambda file: file.path)
+                return
 
     async def _remove(self, transfer: Transfer, paths: Sequence[str]) -> None:
         for start in range(0, len(paths), 1000):

@@ -181,9 +181,9 @@ def _only_these(target: str, files: Sequence[RemoteFile], store: RemoteStore) ->
     except MissingDataError:
         there = ()
     wanted = {file.path for file in files}
-    for file in there:
-        if file.path not in wanted:
-            store.remove(file.path)
+    strays = [file.path for file in there if file.path not in wanted]
+    if strays:
+        store.remove_files(strays)
     return stored_identity([file for file in there if file.path in wanted], target)
 
 

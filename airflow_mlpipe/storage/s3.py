@@ -92,6 +92,12 @@ class S3Driver(Rooted):
         placed = {} if region in (None, "us-east-1") else {"CreateBucketConfiguration": {"LocationConstraint": region}}
         await self._call("create_bucket", **placed)
 
+    async def clock(self) -> str | None:
+        """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
+        answer = await self._call("list_objects_v2", Prefix=self.key(""), MaxKeys=1)
+        told: str | None = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        return told
+
     async def stat(self, path: str) -> RemoteFile | None:
         """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
         try:
@@ -210,12 +216,12 @@ class S3Driver(Rooted):
         if not self._versions:
             more = {"ContinuationToken": token} if token else {}
             page = await self._call("list_objects_v2", **arguments, **more)
-            return page, page.get("NextContinuationToken", "") if page.get("IsTruncated") else ""
+            return page, _following(page, page.get("NextContinuationToken", ""))
         key, _, version = token.partition("\0")
         more = {"KeyMarker": key} | ({"VersionIdMarker": version} if version else {}) if token else {}
         page = await self._call("list_object_versions", **arguments, **more)
-        following = f"{page.get('NextKeyMarker', '')}\0{page.get('NextVersionIdMarker', '')}"
-        return page, following if page.get("IsTruncated") else ""
+        key = page.get("NextKeyMarker", "")
+        return page, _following(page, key and f"{key}\0{page.get('NextVersionIdMarker', '')}")
 
     def _files(self, page: Any) -> Sequence[RemoteFile]:
         listed = page.get("Versions" if self._versions else "Contents", [])
@@ -238,6 +244,15 @@ class S3Driver(Rooted):
             mtime_ns=nanoseconds(answer.get("LastModified")),
             md5=md5_of_etag(etag) if plain else None,
         )
+
+
+def _following(page: Any, token: str) -> str:
+    """Return the token of the next page; empty after the last one. A listing never just ends."""
+    if not page.get("IsTruncated"):
+        return ""
+    if not token:
+        raise BrokenAnswerError("the store did not say where its listing goes on")
+    return token
 
 
 def _text(value: Any) -> Any:

@@ -85,6 +85,10 @@ class WebDriver:
         """Refuse: the web is read-only."""
         raise self._read_only()
 
+    async def clock(self) -> str | None:
+        """Refuse; see :meth:`page`."""
+        raise NotSupportedError(f"'{self._url}' has no clock: whatever server answers has its own")
+
     async def stat(self, path: str) -> RemoteFile | None:
         """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
         etag = None

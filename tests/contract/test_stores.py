@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 import os
@@ -21,9 +22,11 @@ from airflow_mlpipe.errors import (
     StorageError,
 )
 from airflow_mlpipe.storage.datastore import LocalStore, open_store
+from airflow_mlpipe.storage.listing import Usage
 from airflow_mlpipe.storage.local_cache import LocalCache
 from airflow_mlpipe.storage.remote import RemoteStore
-from airflow_mlpipe.storage.remote_errors import ChangedError
+from airflow_mlpipe.storage.remote_errors import BrokenAnswerError, ChangedError
+from airflow_mlpipe.storage.s3 import S3Driver
 from airflow_mlpipe.storage.transfer import LARGE_BYTES, Progress
 
 NUMBERS = itertools.count(1)
@@ -307,6 +310,37 @@ def test_trees_are_removed_and_their_neighbours_are_not(remote: RemoteStore) -> 
     assert [file.path for file in remote.listing("")] == ["a.txt", "ab"]
     with pytest.raises(ParameterError, match="root"):
         remote.remove_tree("/")
+
+
+def test_how_much_lies_in_a_folder_and_what_time_it_is_there(remote: RemoteStore) -> None:
+    before = remote.clock_ns()
+    for name in ("a/f", "a/b/g", "ab"):
+        remote.write_bytes(name, name.encode())
+    used = remote.usage("a")
+    newest = max(file.mtime_ns for file in remote.listing("a"))
+    assert (used.files, used.size_bytes, used.written_ns) == (2, 8, newest)
+    # One clock stamps the files and tells the time, to the second.
+    assert before <= newest and newest // 10**9 * 10**9 <= remote.clock_ns()
+    assert remote.usage("none") == Usage(0, 0, None)
+
+
+def test_many_files_are_removed_at_once(remote: RemoteStore) -> None:
+    for name in ("a", "d/b", "d/c"):
+        remote.write_bytes(name, b"1")
+    remote.remove_files(["a", "d/b", "never/there"])
+    assert [file.path for file in remote.listing("")] == ["d/c"]
+
+
+@pytest.mark.s3
+def test_a_listing_that_stops_without_an_end_is_no_listing() -> None:
+    driver = S3Driver("bucket", "", {}, 1.0)
+
+    async def cut_off(method: str, **arguments: object) -> dict[str, object]:
+        return {"IsTruncated": True, "Contents": []}
+
+    driver._call = cut_off
+    with pytest.raises(BrokenAnswerError):
+        asyncio.run(driver.page("", ""))
 
 
 def test_no_bucket(remote: RemoteStore) -> None:

@@ -48,6 +48,7 @@ class Proxy:
         requests: method and path of every request.
         sent_bytes: bytes of bodies that were sent to the client.
         pace: waited for before each byte that is trickled.
+        headers: replaced in every answer of the server; None takes one out.
     """
 
     upstream: str
@@ -56,6 +57,7 @@ class Proxy:
     requests: list[tuple[str, str]] = field(default_factory=list)
     sent_bytes: int = 0
     pace_s: float = 0.0
+    headers: dict[str, str | None] = field(default_factory=dict)
     ended: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -131,6 +133,9 @@ class _Exchange:
             if kind == "flip upload" and data:
                 data = _flipped(data)
             status, headers, body = self._ask(data, drop_md5=kind == "flip upload")
+            replaced = {name.lower(): value for name, value in self._proxy.headers.items()}
+            headers = [(name, replaced.get(name.lower(), value)) for name, value in headers]
+            headers = [(name, value) for name, value in headers if value is not None]
             if fault is not None and fault.hide_checksums:
                 headers = [pair for pair in headers if "checksum" not in pair[0].lower()]
             self._answer(kind, status, headers, body)
