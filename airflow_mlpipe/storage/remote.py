@@ -19,6 +19,7 @@ from airflow_mlpipe.storage.download import download, draft_name, place, read
 from airflow_mlpipe.storage.driver import Driver, nanoseconds
 from airflow_mlpipe.storage.listing import Listing, RemoteFile, Usage, local_name
 from airflow_mlpipe.storage.patience import Patience
+from airflow_mlpipe.storage.remote_copy import copy
 from airflow_mlpipe.storage.remote_errors import explained, trouble_of
 from airflow_mlpipe.storage.schemes import driver_of
 from airflow_mlpipe.storage.transfer import OnProgress, Transfer
@@ -328,6 +329,20 @@ class RemoteStore:
         """Upload files, each to its own path. Errors are those of :meth:`put`."""
         checked = [(local, self._to_write(path)) for local, path in pairs]
         return self._run(f"write {len(checked):,} files", lambda transfer: upload(transfer, checked), progress)
+
+    def copy_files(self, pairs: Sequence[tuple[RemoteFile, str]]) -> list[tuple[RemoteFile, str]]:
+        """Copy files of a :meth:`listing` to other paths, as the store does it by itself, replacing what is there.
+
+        Returns:
+            Those that the store does not copy: they are to be read and written.
+
+        Raises:
+            NotSupportedError: for a web datastore.
+            StorageError: if a file has changed since it was listed.
+            ServiceError: if the store cannot be reached or refuses.
+        """
+        checked = [(file, self._to_write(path)) for file, path in pairs]
+        return self._run(f"copy {len(checked):,} files", lambda transfer: copy(transfer, checked))
 
     def create_container(self) -> None:
         """Make the bucket or container of the datastore; one that exists is fine.

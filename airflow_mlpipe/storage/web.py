@@ -37,6 +37,7 @@ class WebDriver:
     whole_md5 = False
     part_bytes = 1 << 20
     max_parts = 1
+    copied_bytes = 0
 
     def __init__(self, url: str, options: Mapping[str, Any], answer_s: float) -> None:
         parts = urlsplit(url)
@@ -172,6 +173,14 @@ class WebDriver:
         raise self._read_only()
 
     def is_finished(self, upload: Upload, md5s: Sequence[bytes], there: RemoteFile) -> bool:
+        """Refuse: the web is read-only."""
+        raise self._read_only()
+
+    async def copy(self, source: RemoteFile, path: str) -> None:
+        """Refuse: the web is read-only."""
+        raise self._read_only()
+
+    async def copy_part(self, upload: Upload, number: int, source: RemoteFile) -> str:
         """Refuse: the web is read-only."""
         raise self._read_only()
 

@@ -15,6 +15,7 @@ import pytest
 from web_site import serving
 
 from airflow_mlpipe.errors import (
+    DigestMismatchError,
     MissingDataError,
     NotSupportedError,
     ParameterError,
@@ -322,6 +323,30 @@ def test_how_much_lies_in_a_folder_and_what_time_it_is_there(remote: RemoteStore
     # One clock stamps the files and tells the time, to the second.
     assert before <= newest and newest // 10**9 * 10**9 <= remote.clock_ns()
     assert remote.usage("none") == Usage(0, 0, None)
+
+
+def test_the_store_copies_by_itself(remote: RemoteStore, tmp_path: Path) -> None:
+    content = a_tree(tmp_path / "in") | {"large": os.urandom(1 << 20) * 21 + b"end"}
+    (tmp_path / "in/large").write_bytes(content["large"])
+    remote.put(tmp_path / "in", "from")
+    listed = remote.listing("from").files
+    assert remote.copy_files([(file, file.path.replace("from/", "to/", 1)) for file in listed]) == []
+    copied = remote.listing("to").files
+    # Whoever looks at both is told that they are the same.
+    assert [mine.has_bytes_of(theirs) for mine, theirs in zip(listed, copied, strict=True)] == [True] * len(listed)
+    remote.fetch(copied, tmp_path / "out", base="to")
+    assert tree(tmp_path / "out") == content
+    assert remote.copy_files([(listed[0], "to/empty")]) == []
+    assert remote.read_bytes("to/empty") == remote.read_bytes(listed[0].path) != b""
+
+
+def test_a_file_that_changed_since_it_was_listed_is_not_copied(remote: RemoteStore) -> None:
+    remote.write_bytes("f", b"old")
+    (listed,) = remote.listing("f").files
+    remote.write_bytes("f", b"new")
+    # Not every server heeds the condition; all of them tell the MD5 of what is there then.
+    with pytest.raises((ChangedError, DigestMismatchError), match=r"changed since it was listed|something else at 'g'"):
+        remote.copy_files([(listed, "g")])
 
 
 def test_many_files_are_removed_at_once(remote: RemoteStore) -> None:

@@ -13,10 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import urlsplit
 
-Kind = Literal["busy", "stall", "stall midway", "truncate", "cut", "flip", "flip upload", "late", "trickle"]
-"""``busy`` answers 503 without asking; ``stall`` never answers; ``stall midway`` stops after half of the body;
-``truncate`` ends the connection after half of the body; ``cut`` at once; ``flip`` turns one bit of the answer's body;
-``flip upload`` one of the request's; ``late`` answers 500 after the work was done; ``trickle`` sends single bytes."""
+Kind = Literal["busy", "unknown", "stall", "stall midway", "truncate", "cut", "flip", "flip upload", "late", "trickle"]
+"""``busy`` answers 503 without asking, ``unknown`` 501; ``stall`` never answers; ``stall midway`` stops after half of
+the body; ``truncate`` ends the connection there; ``cut`` at once; ``flip`` turns one bit of the answer's body, ``flip
+upload`` one of the request's; ``late`` answers 500 after the work was done; ``trickle`` sends single bytes."""
 
 
 @dataclass
@@ -124,6 +124,8 @@ class _Exchange:
         kind = fault.kind if fault else None
         if kind == "busy":
             self._send(503, [], b"<Error><Code>SlowDown</Code><Message>Slow down</Message></Error>")
+        elif kind == "unknown":
+            self._send(501, [], b"<Error><Code>NotImplemented</Code><Message>What?</Message></Error>")
         elif kind == "stall":
             self._proxy.ended.wait()
             handler.close_connection = True
