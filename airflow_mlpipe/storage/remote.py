@@ -6,7 +6,7 @@ import asyncio
 import atexit
 import os
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,11 +21,12 @@ from airflow_mlpipe.storage.listing import Listing, RemoteFile, Usage, local_nam
 from airflow_mlpipe.storage.patience import Patience
 from airflow_mlpipe.storage.remote_copy import copy
 from airflow_mlpipe.storage.remote_errors import explained, trouble_of
+from airflow_mlpipe.storage.remote_listing import below, named, usage_of
 from airflow_mlpipe.storage.schemes import driver_of
 from airflow_mlpipe.storage.transfer import OnProgress, Transfer
 from airflow_mlpipe.storage.upload import upload, write
 from airflow_mlpipe.storage.walk import walk
-from airflow_mlpipe.storage.wildcard import is_pattern, split_pattern
+from airflow_mlpipe.storage.wildcard import split_pattern
 
 Result = TypeVar("Result")
 
@@ -121,16 +122,20 @@ class RemoteStore:
             ServiceError: if the store cannot be reached or refuses.
         """
         inside = self._inside(path)
-        return self._run(f"list '{inside or '/'}'", lambda transfer: self._listing(transfer, inside))
+
+        async def find(transfer: Transfer) -> Listing:
+            found = await named(transfer, inside, self._own)
+            if found is None:
+                raise MissingDataError(f"there is no '{inside}' in datastore '{self.name}' ({self.url})")
+            return found
+
+        return self._run(f"list '{inside or '/'}'", find)
 
     def glob(self, pattern: str) -> list[str]:
         """Return the paths that match, sorted. Arguments and errors are those of :meth:`listing`."""
         prefix, matches = split_pattern(self._inside(pattern))
-
-        async def find(transfer: Transfer) -> list[RemoteFile]:
-            return await self._below(transfer, prefix, matches)
-
-        return [file.path for file in self._run(f"list '{pattern}'", find)]
+        files = self._run(f"list '{pattern}'", lambda transfer: below(transfer, prefix, self._own, matches))
+        return [file.path for file in files]
 
     def exists(self, relative: str) -> bool:
         """Whether there is a file, or something in a folder. Errors are those of :meth:`listing`."""
@@ -193,17 +198,7 @@ class RemoteStore:
         Errors are those of :meth:`listing`; a ParameterError for the root.
         """
         inside = self._to_write(folder)
-
-        async def measure(transfer: Transfer) -> Usage:
-            count, size_bytes, written, dated = 0, 0, 0, True
-            async for file in self._each(transfer, f"{inside}/"):
-                count += 1
-                size_bytes += file.size_bytes
-                written = max(written, file.mtime_ns)
-                dated = dated and file.mtime_ns > 0
-            return Usage(count, size_bytes, written if dated and count else None)
-
-        return self._run(f"list '{inside}'", measure)
+        return self._run(f"list '{inside}'", lambda transfer: usage_of(transfer, inside))
 
     def read_bytes(self, relative: str) -> bytes:
         """Return the content of a file, compared with the size and the MD5 that the store tells.
@@ -248,7 +243,7 @@ class RemoteStore:
         inside = self._to_write(relative)
 
         async def remove(transfer: Transfer) -> int:
-            files = await self._below(transfer, inside, None)
+            files = await below(transfer, inside)
             paths = [file.path for file in files]
             if await transfer.patience.attempt(lambda: transfer.driver.stat(inside)) is not None:
                 paths.append(inside)
@@ -366,43 +361,6 @@ class RemoteStore:
         if driver is not None and self._pid == os.getpid():
             with suppress(Exception):
                 asyncio.run_coroutine_threadsafe(driver.close(), _loop()).result(2)
-
-    async def _listing(self, transfer: Transfer, inside: str) -> Listing:
-        driver = transfer.driver
-        file = None
-        if inside:
-            file = await transfer.patience.attempt(lambda: driver.stat(inside))
-        if file is not None:
-            return Listing(inside.rpartition("/")[0], True, (file,))
-        if is_pattern(inside):
-            prefix, matches = split_pattern(inside)
-            return Listing(prefix, False, tuple(await self._below(transfer, prefix, matches)))
-        files = await self._below(transfer, inside, None)
-        if not files and inside:
-            raise MissingDataError(f"there is no '{inside}' in datastore '{self.name}' ({self.url})")
-        return Listing(inside, False, tuple(files))
-
-    async def _below(self, transfer: Transfer, folder: str, matches: Callable[[str], bool] | None) -> list[RemoteFile]:
-        """Return the files below a folder whose path in it is accepted."""
-        prefix = f"{folder}/" if folder else ""
-        own = self._own if not folder else frozenset[str]()
-        found: list[RemoteFile] = []
-        async for file in self._each(transfer, prefix):
-            inside = file.path[len(prefix) :]
-            if own and inside.partition("/")[0] in own:
-                continue
-            if matches is None or matches(inside):
-                found.append(file)
-        return sorted(found, key=lambda file: file.path)
-
-    async def _each(self, transfer: Transfer, prefix: str) -> AsyncIterator[RemoteFile]:
-        token = ""
-        while True:
-            page, token = await transfer.patience.attempt(_once(transfer.driver.page, prefix, token))
-            for file in page:
-                yield file
-            if not token:
-                return
 
     async def _remove(self, transfer: Transfer, paths: Sequence[str]) -> None:
         for start in range(0, len(paths), 1000):
