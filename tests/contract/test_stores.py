@@ -22,6 +22,7 @@ from airflow_mlpipe.errors import (
     PermissionDeniedError,
     StorageError,
 )
+from airflow_mlpipe.storage import remote_garbage
 from airflow_mlpipe.storage.datastore import LocalStore, open_store
 from airflow_mlpipe.storage.listing import Usage
 from airflow_mlpipe.storage.local_cache import LocalCache
@@ -347,6 +348,21 @@ def test_a_file_that_changed_since_it_was_listed_is_not_copied(remote: RemoteSto
     # Not every server heeds the condition; all of them tell the MD5 of what is there then.
     with pytest.raises((ChangedError, DigestMismatchError), match=r"changed since it was listed|something else at 'g'"):
         remote.copy_files([(listed, "g")])
+
+
+def test_places_of_attempts_are_found_measured_and_removed(remote: RemoteStore) -> None:
+    ours = ["azureml/one/out/f", "azureml/one/out/d/g", "azureml/two/out", "dataset/one/made/f"]
+    others = ["azureml-of-mine/one/f", "azureml/loose", "dataset", "data/azureml/one/f", "f", "azureml/on/f"]
+    for name in [*ours, *others]:
+        remote.write_bytes(name, b"1")
+    found, away = remote_garbage.list_places([remote])
+    assert sorted(place.path for place in found) == ["azureml/on", "azureml/one", "azureml/two", "dataset/one"]
+    measured, _ = remote_garbage.measure([place for place in found if place.name == "one"])
+    assert ({place.path: place.size_bytes for place in measured}, away) == ({"azureml/one": 2, "dataset/one": 1}, {})
+    assert [(place.is_younger(0), place.is_younger(10**15)) for place in measured] == [(False, True)] * 2
+    assert remote_garbage.remove_places(measured) == [None, None]
+    left = [file.path for folder in ("", "azureml", "dataset") for file in remote.listing(folder)]
+    assert sorted(set(left)) == sorted({"azureml/two/out", *others})
 
 
 def test_many_files_are_removed_at_once(remote: RemoteStore) -> None:
