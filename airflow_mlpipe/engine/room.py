@@ -22,6 +22,7 @@ from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.reuse.facts import WorkspaceFacts
 from airflow_mlpipe.storage.datastore import LocalStore, check_local, open_any
+from airflow_mlpipe.storage.selection import AnyStore
 from airflow_mlpipe.storage.stat_index import StatIndex
 
 
@@ -38,7 +39,7 @@ class Room:
         """
         self.folder = Path(folder)
         self._patience_s = patience_s
-        self._stores: dict[str, Any] = {}
+        self._stores: dict[str, AnyStore] = {}
         self._specs: dict[Digest, PipelineSpec] = {}
         self._runs: dict[str, EngineRun] = {}
 
@@ -107,7 +108,7 @@ class Room:
             workspace_id=self.config.get("id", ""),
         )
 
-    def store(self, name: str) -> Any:
+    def store(self, name: str) -> AnyStore:
         """Return the datastore of that name: files, here or elsewhere, or a database.
 
         Raises:

@@ -15,7 +15,7 @@ from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.ledger import NEWER, read_model, read_result
 from airflow_mlpipe.storage.manifests import read_manifest
 from airflow_mlpipe.storage.outputs import check_output, read_output
-from airflow_mlpipe.storage.selection import Store, Stores
+from airflow_mlpipe.storage.selection import Store, Stores, check_files
 from airflow_mlpipe.storage.tree import tree_digest
 
 MEND = "'mlpipe catalog rebuild' writes it"
@@ -158,7 +158,7 @@ class _Verification:
         if name in self._away:
             return None
         try:
-            store: Store = self._store(name)
+            store = check_files(self._store(name))
             if isinstance(store, LocalStore):
                 if not store.root.is_dir():
                     raise StorageError(f"its folder '{store.root}' is not there; mount it, or register it anew")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from airflow_mlpipe.catalog.part import utc_now
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.reuse.verify import Verified
     from airflow_mlpipe.sdk.workspace import Workspace
     from airflow_mlpipe.storage.datastore import LocalStore
-    from airflow_mlpipe.storage.selection import Store
+    from airflow_mlpipe.storage.selection import AnyStore, Store, Stores
 
 
 GRACE = timedelta(hours=24)
@@ -128,6 +128,7 @@ def collect_garbage(
             then. A remote datastore that cannot be asked is left out; ``Collected.away`` names it.
     """
     from airflow_mlpipe.reuse.gc import collect_garbage as collect
+    from airflow_mlpipe.storage.selection import check_files
     from airflow_mlpipe.storage.urls import is_database, is_folder
 
     for name, value in (("grace", grace), ("unused_for", unused_for)):
@@ -141,7 +142,7 @@ def collect_garbage(
             stores.append(workspace.store(row.name))
         elif not is_web(row.url) and not is_database(row.url):
             try:
-                stores.append(workspace.any_store(row.name))
+                stores.append(check_files(workspace.any_store(row.name)))
             except MlpipeError as error:
                 away[row.name] = error.message
     return collect(
@@ -156,7 +157,7 @@ class _Places:
     def __init__(self, workspace: Workspace, catalog: Catalog) -> None:
         self._workspace = workspace
         self._catalog = catalog
-        self._opened: dict[str, Any] = {}
+        self._opened: dict[str, AnyStore] = {}
         self.added: list[str] = []
 
     def register(self, given: Mapping[str, str]) -> None:
@@ -196,7 +197,7 @@ class _Places:
             if is_folder(row.url):
                 yield check_local(self.store(row.name))
 
-    def store(self, name: str) -> Any:
+    def store(self, name: str) -> AnyStore:
         """Return a datastore, of this machine or elsewhere.
 
         Raises:
@@ -234,7 +235,7 @@ def _is_there(url: str) -> bool:
     return parts.scheme == "file" and Path(unquote(parts.path, errors="surrogateescape")).is_dir()
 
 
-def _write_manifest(output: OutputRecord, store: Callable[[str], Any]) -> bool:
+def _write_manifest(output: OutputRecord, store: Stores) -> bool:
     """Write the manifest of an output if it is missing and the bytes are still those that were recorded."""
     from airflow_mlpipe.storage.datastore import check_local
     from airflow_mlpipe.storage.manifests import read_manifest, write_manifest

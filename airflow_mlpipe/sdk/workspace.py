@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.model import Model
     from airflow_mlpipe.sdk.run import Run
     from airflow_mlpipe.storage.datastore import LocalStore
+    from airflow_mlpipe.storage.selection import AnyStore
     from airflow_mlpipe.storage.stat_index import StatIndex
 
 MAX_NAME = 255
@@ -191,7 +192,7 @@ class Workspace:
 
     def _bind(self, folder: Path, config: WorkspaceConfig) -> None:
         self._config = config
-        self._stores: dict[str, Any] = {}
+        self._stores: dict[str, AnyStore] = {}
         self.dir: Path = folder
         """The workspace's own folder, ``.mlpipe``."""
 
@@ -275,7 +276,7 @@ class Workspace:
 
         return check_local(self.any_store(name))
 
-    def any_store(self, name: str) -> Any:
+    def any_store(self, name: str) -> AnyStore:
         """Return what is behind a datastore: files, here or elsewhere, or a database.
 
         Args:
