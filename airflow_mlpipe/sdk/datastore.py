@@ -167,7 +167,7 @@ class Datastore(Registrations):
     def _store(self) -> LocalStore | RemoteStore:
         from airflow_mlpipe.storage.selection import check_files
 
-        return check_files(self._workspace.any_store(self._name))
+        return check_files(self._workspace.store(self._name))
 
     def upload(
         self,

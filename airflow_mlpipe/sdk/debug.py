@@ -45,7 +45,7 @@ def lay_out(step: StepRun) -> StepJob:
         spec,
         identity,
         inputs,
-        store=workspace.any_store,
+        store=workspace.store,
         default=workspace.default_store,
         work=workspace.dir / "work" / copy_id / "1",
         passed=passed,
@@ -59,7 +59,7 @@ def clear(step: StepRun, job: StepJob) -> None:
 
     discard(job)
     for name in {port.datastore for port in job.step.outputs}:
-        sweep_attempt(job.context.step_run_id, check_files(step.experiment.workspace.any_store(name)))
+        sweep_attempt(job.context.step_run_id, check_files(step.experiment.workspace.store(name)))
 
 
 @contextmanager

@@ -100,9 +100,7 @@ def verify_workspace(workspace: Workspace, *, read_data: bool = False, dry_run: 
     """
     from airflow_mlpipe.reuse.verify import verify
 
-    return verify(
-        workspace.catalog, workspace.any_store, workspace.default_store, read_data=read_data, mark=not dry_run
-    )
+    return verify(workspace.catalog, workspace.store, workspace.default_store, read_data=read_data, mark=not dry_run)
 
 
 def collect_garbage(
@@ -139,10 +137,10 @@ def collect_garbage(
     for row in workspace.catalog.list_datastores():
         # Nothing is written to the web or to a database.
         if is_folder(row.url):
-            stores.append(workspace.store(row.name))
+            stores.append(workspace.local_store(row.name))
         elif not is_web(row.url) and not is_database(row.url):
             try:
-                stores.append(check_files(workspace.any_store(row.name)))
+                stores.append(check_files(workspace.store(row.name)))
             except MlpipeError as error:
                 away[row.name] = error.message
     return collect(

@@ -43,7 +43,7 @@ def key_values(table: TabularDataset, keys: Sequence[str] | None) -> DataFrame:
         return pandas.DataFrame()
     partition = PartitionFormat.of(table.spec.options)
     assert partition is not None
-    rows = [partition.values(file.path) for file in dataset_files(table.spec, table.workspace.any_store)]
+    rows = [partition.values(file.path) for file in dataset_files(table.spec, table.workspace.store)]
     return pandas.DataFrame(rows, columns=known)[wanted].drop_duplicates(ignore_index=True)
 
 
@@ -65,7 +65,7 @@ def partitioned(
             raise ParameterError(
                 f"partition_by: column '{key}' of {table.label} has missing values; filter them out first"
             )
-    store = datastore.workspace.store(datastore.name)
+    store = datastore.workspace.local_store(datastore.name)
     with tempfile.TemporaryDirectory(prefix="mlpipe-partition-") as local:
         for place, part in _parts(rows, wanted):
             file = Path(local) / "part"

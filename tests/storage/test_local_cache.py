@@ -174,7 +174,7 @@ def test_the_setting_of_a_workspace_bounds_it(side: str, site: Site, tmp_path: P
     made.catalog.put_datastore(DatastoreRow(name="web", url=site.url, options={"allow_private": True}))
     config = json.loads((made.dir / "config.json").read_text())
     (made.dir / "config.json").write_text(json.dumps({**config, "settings": {"cache_limit_bytes": 250}}))
-    opener = Workspace.from_config(made.dir / "config.json").any_store if side == "workspace" else Room(made.dir).store
+    opener = Workspace.from_config(made.dir / "config.json").store if side == "workspace" else Room(made.dir).store
     spec = DatasetSpec(kind="file", sources=tuple(DatastorePath(datastore="web", path=name) for name in "abcd"))
     with at_hand(dataset_files(spec, opener)) as found:
         assert [file.place.read_bytes()[:1] for file in found] == [b"a", b"b", b"c", b"d"]
