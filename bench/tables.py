@@ -30,7 +30,7 @@ def rows(folder: Path, size_bytes: int = CSV_BYTES) -> Iterator[Row]:
     from airflow_mlpipe import Dataset, Workspace
 
     store = Workspace.create("tables", path=folder).get_default_datastore()
-    path = Path(store.workspace.store(store.name).path_of("in/table.csv"))
+    path = Path(store.workspace.local_store(store.name).path_of("in/table.csv"))
     path.parent.mkdir(parents=True)
     write_csv(path, size_bytes)
     dataset = Dataset.Tabular.from_delimited_files((store, "in/table.csv"))

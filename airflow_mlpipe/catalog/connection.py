@@ -115,10 +115,12 @@ class Database:
 
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
         """Return all rows of a query."""
+        session = self.session()
         try:
-            return self.session().rows(sql, parameters)
+            return session.rows(sql, parameters)
         except UnreachableError:
-            # The server went away since the last statement. A query may be asked again, on a new connection.
+            # The server went away since the last statement. A query may be asked again, on a new connection; not where
+            # there was none to be had: that has taken all the patience.
             return self.session().rows(sql, parameters)
 
     def row(self, sql: str, parameters: Sequence[object] = ()) -> Row | None:

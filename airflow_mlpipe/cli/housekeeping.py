@@ -74,8 +74,12 @@ def collect(delete: bool, grace: str, unused_for: str) -> int:
     rows = [(f"{tally.count:,}", size_text(tally.size_bytes), kind) for kind, tally in sorted(done.kinds.items())]
     if rows:
         OUT.say(table((Column("COUNT", right=True), Column("SIZE", right=True), Column("WHAT")), rows))
+    for name, tally in sorted(done.datastores.items()):
+        OUT.say(f"in datastore '{name}': {_counted(tally.count, 'item')} ({size_text(tally.size_bytes)})")
     for line in done.refused:
         OUT.say(one_line(line))
+    for line in sorted(done.away.values()):
+        OUT.say(one_line(f"left out: {line}"))
     verb = "removed" if delete else "to be removed"
     hint = "" if delete or not rows else "; 'mlpipe gc --delete' does it"
     OUT.say(f"{size_text(done.size_bytes)} {verb}{hint}")
@@ -86,8 +90,10 @@ def collect(delete: bool, grace: str, unused_for: str) -> int:
     ):
         if tally.count:
             OUT.say(f"kept: {_counted(tally.count, 'item')} ({size_text(tally.size_bytes)}) {why}")
+    if done.unknown_elsewhere:
+        OUT.say(f"kept: {_counted(done.unknown_elsewhere, 'item')} in remote datastores that its catalog does not know")
     OUT.answer({**asdict(done), "size_bytes": done.size_bytes})
-    return 3 if done.refused else 0
+    return 3 if done.refused or done.away else 0
 
 
 def duration(text: str, option: str) -> timedelta:

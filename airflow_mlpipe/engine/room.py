@@ -23,6 +23,7 @@ from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.reuse.facts import WorkspaceFacts
 from airflow_mlpipe.storage.credentials import resolve
 from airflow_mlpipe.storage.datastore import LocalStore, check_local, open_any
+from airflow_mlpipe.storage.selection import AnyStore
 from airflow_mlpipe.storage.stat_index import StatIndex
 from airflow_mlpipe.storage.urls import is_folder
 
@@ -40,7 +41,7 @@ class Room:
         """
         self.folder = Path(folder)
         self._patience_s = patience_s
-        self._stores: dict[str, Any] = {}
+        self._stores: dict[str, AnyStore] = {}
         self._specs: dict[Digest, PipelineSpec] = {}
         self._runs: dict[str, EngineRun] = {}
 
@@ -111,7 +112,7 @@ class Room:
             lent=self.config.get("settings", {}).get("pass_credentials", ()),
         )
 
-    def store(self, name: str) -> Any:
+    def store(self, name: str) -> AnyStore:
         """Return the datastore of that name: files, here or elsewhere, or a database.
 
         Raises:

@@ -31,7 +31,7 @@ from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.storage.content import keep_source
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.outputs import sweep_attempt
-from airflow_mlpipe.storage.selection import Stores
+from airflow_mlpipe.storage.selection import Stores, check_files
 from airflow_mlpipe.storage.stat_index import StatIndex
 
 _log = logging.getLogger(__name__)
@@ -270,7 +270,7 @@ def _sweep_outputs(job: StepJob, site: Site) -> None:
     """Remove what the try wrote to its outputs: no result, and the record of its failure and later runs need room."""
     for name in {port.datastore for port in job.step.outputs}:
         try:
-            sweep_attempt(job.context.step_run_id, site.store(name))
+            sweep_attempt(job.context.step_run_id, check_files(site.store(name)))
         except MlpipeError as error:
             _log.warning("step '%s': its outputs could not be removed: %s", job.step.name, error.message)
 

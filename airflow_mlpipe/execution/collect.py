@@ -17,7 +17,7 @@ from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.result import OutputRecord
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.outputs import commit_output, verify_output
-from airflow_mlpipe.storage.selection import Stores
+from airflow_mlpipe.storage.selection import Stores, check_files
 from airflow_mlpipe.storage.stat_index import StatIndex
 
 _NEARBY = 5
@@ -77,7 +77,7 @@ def collect(
         commit_output(
             port,
             job.context.step_run_id,
-            store(port.datastore),
+            check_files(store(port.datastore)),
             index,
             place=job.outputs[port.name],
             manifests=manifests,
@@ -125,7 +125,7 @@ def _check_inputs(
         source = port.bound
         if isinstance(source, StepOutputRef):
             assert known.record is not None  # stage() refuses such an input without one.
-            problem = verify_output(known.record, store(known.record.datastore), index)
+            problem = verify_output(known.record, check_files(store(known.record.datastore)), index)
         else:
             problem = None if content(source) == known.digest else "its content is not what it was"
         if problem is None:

@@ -12,8 +12,8 @@ from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.result import OutputRecord
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.storage.outputs import attempt_path
-from airflow_mlpipe.storage.published import publish_copy, published_matches
-from airflow_mlpipe.storage.selection import Stores
+from airflow_mlpipe.storage.published import publish_copy
+from airflow_mlpipe.storage.selection import Stores, check_files
 from airflow_mlpipe.storage.stat_index import StatIndex
 
 
@@ -36,9 +36,9 @@ def publish(step: StepSpec, outputs: tuple[OutputRecord, ...], store: Stores, in
     for port in step.outputs:
         if port.destination is None:
             continue
-        record, opened = records[port.name], store(port.datastore)
+        record, opened = records[port.name], check_files(store(port.datastore))
         destination = _destination(port, record)
-        if destination != record.path and not published_matches(record, opened, destination, index):
+        if destination != record.path:
             publish_copy(record, opened, destination, index)
 
 

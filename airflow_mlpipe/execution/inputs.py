@@ -13,7 +13,7 @@ from airflow_mlpipe.execution.contract import ContextInput, StagedInput
 from airflow_mlpipe.model.data import DatasetSpec, DatasetView, DatastorePath, InputSpec, StepOutputRef
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.outputs import materialise
-from airflow_mlpipe.storage.selection import Stores, at_hand, empty_folders, files_of, walk_sources
+from airflow_mlpipe.storage.selection import Stores, at_hand, check_files, empty_folders, files_of, walk_sources
 
 if TYPE_CHECKING:
     from airflow_mlpipe.execution.references import RemoteReference
@@ -74,7 +74,7 @@ class InputPlaces:
         if len(dataset.sources) > 1 or dataset.operations:
             return self._laid_out(dataset, place, copy=port.mode == "download")
         (only,) = dataset.sources
-        store = self._store(only.datastore)
+        store = check_files(self._store(only.datastore))
         expected = known.record.digest if known.record else None
         if port.mode == "download":
             return materialise(only, store, place, expected=expected)

@@ -23,7 +23,7 @@ from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.storage.atomic import system_errors
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.outputs import place_of, sweep_attempt
-from airflow_mlpipe.storage.selection import Stores
+from airflow_mlpipe.storage.selection import Stores, check_files
 from airflow_mlpipe.storage.snapshot import extract_snapshot
 
 
@@ -118,7 +118,7 @@ def _prepare_outputs(step: StepSpec, step_run_id: str, store: Stores, work: Path
             sweep_attempt(step_run_id, opened)
     places = {}
     for port in step.outputs:
-        path = place_of(port, step_run_id, store(port.datastore), work)
+        path = place_of(port, step_run_id, check_files(store(port.datastore)), work)
         with system_errors("write", path):
             (path if port.kind == "dataset" else path.parent).mkdir(parents=True, exist_ok=True)
         places[port.name] = path

@@ -16,7 +16,7 @@ from airflow_mlpipe.storage.content import source_digest, source_manifest
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.manifests import read_manifest
 from airflow_mlpipe.storage.outputs import verify_output
-from airflow_mlpipe.storage.selection import Stores
+from airflow_mlpipe.storage.selection import Stores, check_files
 from airflow_mlpipe.storage.stat_index import StatIndex
 
 ABSENT = digest_json("absent", None)
@@ -68,7 +68,7 @@ class WorkspaceFacts:
 
     def problem(self, output: OutputRecord) -> str | None:
         """See :meth:`Facts.problem`."""
-        return verify_output(output, self._store(output.datastore), self._index)
+        return verify_output(output, check_files(self._store(output.datastore)), self._index)
 
     def resolve(self, observed: ObservedInput) -> tuple[str, Digest | None]:
         """See :meth:`Facts.resolve`."""

@@ -2,20 +2,23 @@
 
 Kept is everything that somebody may need: what results in no doubt consist of, what unfinished runs have taken or are
 writing, what registered datasets and pipelines read by path, the files of runs, and whatever is younger than the
-grace period by the clock of its own file system. What the catalog does not know is another workspace's, or of a
-catalog that was lost: it is counted and left alone.
+grace period by the clock of its own file system or store. What the catalog does not know is another workspace's, or of
+a catalog that was lost: it is counted and left alone. A remote datastore that cannot be listed is left out: what is
+needed is known by the catalog alone, so nothing elsewhere depends on what lies there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.catalog.collecting import AttemptState, Doomed, Horizon
 from airflow_mlpipe.errors import StorageError
+from airflow_mlpipe.storage import remote_garbage
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.garbage import (
     Item,
@@ -29,6 +32,11 @@ from airflow_mlpipe.storage.garbage import (
     remove_tree,
 )
 from airflow_mlpipe.storage.ledger import list_results, result_path
+from airflow_mlpipe.storage.remote_garbage import RemotePlace
+from airflow_mlpipe.storage.selection import Store
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.storage.remote import RemoteStore
 
 NO_RESULT = "outputs without a result"
 DOUBTFUL = "outputs of doubtful results"
@@ -65,17 +73,23 @@ class Collected:
     Attributes:
         deleted: whether it was removed; otherwise it was only counted.
         kinds: by kind, in words, what was found or removed.
+        datastores: by name, what of it was found or removed in each datastore.
         young: what would be garbage if it were older than the grace period.
         named: outputs that a registered dataset or a pipeline reads by their path, or by a pattern over all of them.
         unknown: outputs that this workspace's catalog does not know; never removed.
+        unknown_elsewhere: how many of these lie in remote datastores; they are not measured.
+        away: by name, why a remote datastore was left out: nothing of it was found or removed.
         refused: what could not be removed, one line each.
     """
 
     deleted: bool
     kinds: dict[str, Tally] = field(default_factory=dict)
+    datastores: dict[str, Tally] = field(default_factory=dict)
     young: Tally = field(default_factory=Tally)
     named: Tally = field(default_factory=Tally)
     unknown: Tally = field(default_factory=Tally)
+    unknown_elsewhere: int = 0
+    away: dict[str, str] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
 
     @property
@@ -83,10 +97,16 @@ class Collected:
         """Bytes of everything that was found or removed."""
         return sum(tally.size_bytes for tally in self.kinds.values())
 
+    def count(self, kind: str, datastore: str, size_bytes: int) -> None:
+        """Count something that was found or removed; of no datastore if that is empty."""
+        self.kinds.setdefault(kind, Tally()).add(size_bytes)
+        if datastore:
+            self.datastores.setdefault(datastore, Tally()).add(size_bytes)
+
 
 def collect_garbage(
     catalog: Catalog,
-    stores: Sequence[LocalStore],
+    stores: Sequence[Store],
     default: LocalStore,
     workspace: Path,
     workspace_id: str,
@@ -94,43 +114,43 @@ def collect_garbage(
     grace: timedelta,
     unused_for: timedelta | None = None,
     delete: bool = False,
+    away: Mapping[str, str] | None = None,
     now: datetime,
 ) -> Collected:
     """Find what nobody needs and, with `delete`, remove it.
 
     Args:
         catalog: the workspace's catalog.
-        stores: its datastores.
+        stores: its datastores that are written.
         default: the one with snapshots, manifests and records.
         workspace: its own folder, ``.mlpipe``.
         workspace_id: its id.
         grace: what was written later than this ago stays, whatever it is.
         unused_for: results that no run has made or taken for so long are garbage too; None keeps them.
         delete: remove; otherwise only tell.
+        away: by name, why a datastore could not be opened.
         now: aware UTC, to compare with the times at which runs were submitted.
 
     Raises:
-        StorageError: if a store cannot be listed, or holds outputs while the catalog knows of none: nothing is
-            removed then.
+        StorageError: if a folder of this machine cannot be listed, or outputs are there while the catalog knows of no
+            run: nothing is removed then.
     """
-    work = _Collection(catalog, default, Collected(deleted=delete), grace)
-    # Everything is listed before anything is removed: what cannot be listed stops it all.
+    work = _Collection(catalog, default, Collected(deleted=delete, away=dict(away or {})), grace)
+    # Everything is listed before anything is removed: what cannot be listed here stops it all.
     seen = catalog.keeper.horizon()
     # Two names may stand for one folder.
-    stores = list({store.root: store for store in stores}.values())
-    places = [item for store in stores for item in list_places(store)]
+    here = list({store.root: store for store in stores if isinstance(store, LocalStore)}.values())
+    elsewhere = list({store.address: store for store in stores if not isinstance(store, LocalStore)}.values())
+    places = [item for store in here for item in list_places(store)]
+    remote = work.listed_elsewhere(elsewhere)
     contents = list_contents(default) if _is_ours_alone(default, workspace, workspace_id) else []
-    drafts = [item for store in stores for item in list_drafts(store)]
+    drafts = [item for store in here for item in list_drafts(store)]
     folders = list_work(workspace)
     attempts = catalog.keeper.attempts()
-    if places and not attempts:
-        raise StorageError(
-            f"the catalog knows of no run, but its datastores hold {len(places)} outputs; if it was lost, "
-            "'mlpipe catalog rebuild' makes it again; what that does not put back can go after the next run; "
-            "nothing was removed"
-        )
+    if not attempts:
+        _refuse_if_lost(len(places) + len(remote), default, workspace_id)
     needed = catalog.keeper.needed_digests()
-    work.places(places, attempts, seen, None if unused_for is None else now - unused_for)
+    work.places([*places, *remote], attempts, seen, None if unused_for is None else now - unused_for)
     # After the places: what only a collected result referred to goes with the next collection.
     work.files([*(item for item in contents if item.name not in needed), *drafts])
     work.files([item for item in folders if item.name in attempts and attempts[item.name].ended])
@@ -138,6 +158,18 @@ def collect_garbage(
     if leases:
         work.done.kinds[LEASES] = Tally(leases)
     return work.done
+
+
+def _refuse_if_lost(outputs: int, default: LocalStore, workspace_id: str) -> None:
+    """Stop a catalog without runs from taking for garbage what it has lost."""
+    known = [found.record for found in list_results(default) if found.record is not None]
+    records = sum(record.workspace == workspace_id for record in known)
+    if outputs or records:
+        raise StorageError(
+            f"the catalog knows of no run, but its datastores hold {outputs} outputs and {records} records of results; "
+            "if it was lost, 'mlpipe catalog rebuild' makes it again; what that does not put back can go after the "
+            "next run; nothing was removed"
+        )
 
 
 def _is_ours_alone(store: LocalStore, workspace: Path, workspace_id: str) -> bool:
@@ -155,9 +187,15 @@ class _Collection:
         self._grace_ns = int(grace.total_seconds() * 1e9)
         self._clocks: dict[Path, int] = {}
 
+    def listed_elsewhere(self, stores: Sequence[RemoteStore]) -> list[RemotePlace]:
+        """Return the places in remote datastores; those that do not tell are left out, by name."""
+        found, away = remote_garbage.list_places(stores)
+        self.done.away.update(away)
+        return found
+
     def places(
         self,
-        found: Iterable[Item],
+        found: Iterable[Item | RemotePlace],
         attempts: dict[str, AttemptState],
         seen: Horizon,
         unused_since: datetime | None,
@@ -165,13 +203,9 @@ class _Collection:
         """Collect what attempts have written."""
         named = self._catalog.keeper.named_places()
         doomed = self._doomed(attempts, unused_since)
-        chosen: dict[str, list[Item]] = {}
-        for item in found:
-            if item.name not in attempts:
-                self.done.unknown.add(item.size_bytes)
-            elif item.name not in doomed:
-                continue
-            elif named.everything or item.name in named.step_run_ids:
+        chosen: dict[str, list[Item | RemotePlace]] = {}
+        for item in self._told(found, attempts, doomed):
+            if named.everything or item.name in named.step_run_ids:
                 self.done.named.add(item.size_bytes)
             elif self._is_young(item):
                 self.done.young.add(item.size_bytes)
@@ -179,13 +213,40 @@ class _Collection:
                 chosen.setdefault(item.name, []).append(item)
         wanted = {name: doomed[name] for name in chosen}
         taken = self._catalog.keeper.collect(wanted, seen) if self.done.deleted else set(wanted)
+        remote: list[tuple[RemotePlace, str]] = []
         for name in sorted(taken):
             each = wanted[name]
             # A record that outlived its bytes would come back with the next rebuild.
             if not self.done.deleted or all(self._drop_record(result_id) for result_id in each.results):
                 kind = UNUSED if each.sound else DOUBTFUL if each.results else NO_RESULT
                 for item in chosen[name]:
-                    self._remove(item, kind)
+                    if isinstance(item, RemotePlace):
+                        remote.append((item, kind))
+                    else:
+                        self._remove(item, kind)
+        self._remove_elsewhere(remote)
+
+    def _told(
+        self,
+        found: Iterable[Item | RemotePlace],
+        attempts: Mapping[str, AttemptState],
+        doomed: Mapping[str, Doomed],
+    ) -> list[Item | RemotePlace]:
+        """Return the places that nobody may need, those elsewhere measured, and count what is not known."""
+        here: list[Item | RemotePlace] = []
+        elsewhere: list[RemotePlace] = []
+        for item in found:
+            if item.name not in attempts and isinstance(item, RemotePlace):
+                self.done.unknown_elsewhere += 1
+            elif item.name not in attempts:
+                self.done.unknown.add(item.size_bytes)
+            elif item.name in doomed and isinstance(item, RemotePlace):
+                elsewhere.append(item)
+            elif item.name in doomed:
+                here.append(item)
+        measured, away = remote_garbage.measure(elsewhere)
+        self.done.away.update(away)
+        return here + measured
 
     def _doomed(self, attempts: dict[str, AttemptState], unused_since: datetime | None) -> dict[str, Doomed]:
         """Return, by step run, the places whose bytes nobody may need, as far as the catalog can tell."""
@@ -223,6 +284,16 @@ class _Collection:
             else:
                 self._remove(item, KINDS[item.kind])
 
+    def _remove_elsewhere(self, going: Sequence[tuple[RemotePlace, str]]) -> None:
+        problems: Sequence[str | None] = [None] * len(going)
+        if self.done.deleted:
+            problems = remote_garbage.remove_places([place for place, _ in going])
+        for (place, kind), problem in zip(going, problems, strict=True):
+            if problem is None:
+                self.done.count(kind, place.datastore, place.size_bytes)
+            elif problem not in self.done.refused:
+                self.done.refused.append(problem)
+
     def _remove(self, item: Item, kind: str) -> None:
         size_bytes = item.size_bytes
         if self.done.deleted:
@@ -234,7 +305,7 @@ class _Collection:
             except StorageError as error:
                 self.done.refused.append(error.message)
                 return
-        self.done.kinds.setdefault(kind, Tally()).add(size_bytes)
+        self.done.count(kind, item.datastore, size_bytes)
 
     def _drop_record(self, result_id: str) -> bool:
         try:
@@ -244,7 +315,9 @@ class _Collection:
             return False
         return True
 
-    def _is_young(self, item: Item) -> bool:
+    def _is_young(self, item: Item | RemotePlace) -> bool:
+        if isinstance(item, RemotePlace):
+            return item.is_younger(self._grace_ns)
         folder = item.path.parent
         if folder not in self._clocks:
             self._clocks[folder] = clock_ns(folder)

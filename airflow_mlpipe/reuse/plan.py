@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from airflow_mlpipe.catalog.part import utc_now
+from airflow_mlpipe.errors import ServiceError, StorageError
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec, StepOutputRef
 from airflow_mlpipe.model.digest import Digest, JsonValue
 from airflow_mlpipe.model.graph import consumers, producers
@@ -39,7 +40,12 @@ class Facts(Protocol):
         """
 
     def problem(self, output: OutputRecord) -> str | None:
-        """Return why the bytes of `output` cannot be taken, or None if they are as recorded."""
+        """Return why the bytes of `output` cannot be taken, or None if they are as recorded.
+
+        Raises:
+            StorageError: if that cannot be told now.
+            ServiceError: if its datastore cannot be reached or refuses.
+        """
 
     def resolve(self, observed: ObservedInput) -> tuple[str, Digest | None]:
         """Return the version and digest that a name looked up inside a step has today."""
@@ -136,6 +142,8 @@ class Planner:
         self._identities: dict[str, Identity] = {}
         self._derivations: dict[str, Digest] = dict(derivations or {})
         self._leaves: dict[DatastorePath | str, Digest] = {}
+        # Why outputs there cannot be looked at, by datastore: each question may take its whole patience.
+        self._away: dict[str, str] = {}
         self._prefetched: Mapping[Digest, Sequence[StepResult]] = {}
         self._consumers: dict[str, list[str]] | None = None
 
@@ -145,7 +153,7 @@ class Planner:
         Raises:
             MissingDataError: if a dataset that a step reads does not exist.
         """
-        self._leaves.clear()
+        self._look_anew()
         steps = self._spec.steps
         wanted = [self._derivation(step) for step in steps if step.allow_reuse and not self._regenerate]
         self._prefetched = self._facts.candidates(wanted) if wanted else {}
@@ -171,7 +179,7 @@ class Planner:
         """
         if self._consumers is None:
             self._consumers = consumers(self._spec.steps)
-        self._leaves.clear()
+        self._look_anew()
         known, waiting = dict(results), set(open_steps)
         decisions: list[StepDecision] = []
         queue = deque([done])
@@ -193,8 +201,12 @@ class Planner:
 
         Data is looked at anew: hours may have passed since the plan.
         """
-        self._leaves.clear()
+        self._look_anew()
         return self._decide(step, results)
+
+    def _look_anew(self) -> None:
+        self._leaves.clear()
+        self._away.clear()
 
     def forget_results(self) -> None:
         """Ask anew for results: one that was found is not offered any more."""
@@ -248,7 +260,14 @@ class Planner:
         if too_old is not None:
             return too_old
         for output in result.outputs:
-            problem = self._facts.problem(output)
+            if output.datastore in self._away:
+                return self._away[output.datastore]
+            try:
+                problem = self._facts.problem(output)
+            except (StorageError, ServiceError) as error:
+                # It may be whole: this run computes anew, and the next one asks again.
+                self._away[output.datastore] = f"its output '{output.name}' cannot be looked at: {error.message}"
+                return self._away[output.datastore]
             if problem is not None:
                 self._facts.doubt(result, problem)
                 return problem

@@ -17,7 +17,7 @@ from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.ledger import Found, list_models, list_results, model_versions, read_spec
 from airflow_mlpipe.storage.outputs import check_output
-from airflow_mlpipe.storage.selection import Stores
+from airflow_mlpipe.storage.selection import Stores, check_files
 
 
 @dataclass(slots=True)
@@ -94,7 +94,7 @@ class _Rebuild:
     def _problem(self, record: ResultRecord) -> str:
         for output in record.result.outputs:
             try:
-                problem = check_output(output, self._store(output.datastore))
+                problem = check_output(output, check_files(self._store(output.datastore)))
             except MlpipeError as error:
                 return error.message
             if problem is not None:

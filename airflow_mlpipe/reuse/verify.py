@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from airflow_mlpipe.catalog.catalog import Catalog
-from airflow_mlpipe.errors import MlpipeError, NotFoundError
+from airflow_mlpipe.errors import MlpipeError, NotFoundError, StorageError
 from airflow_mlpipe.model.digest import Digest, short
 from airflow_mlpipe.model.result import OutputRecord, StepResult
 from airflow_mlpipe.model.spec import PipelineSpec
@@ -15,7 +15,7 @@ from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.ledger import NEWER, read_model, read_result
 from airflow_mlpipe.storage.manifests import read_manifest
 from airflow_mlpipe.storage.outputs import check_output, read_output
-from airflow_mlpipe.storage.selection import Store, Stores
+from airflow_mlpipe.storage.selection import Store, Stores, check_files
 from airflow_mlpipe.storage.tree import tree_digest
 
 MEND = "'mlpipe catalog rebuild' writes it"
@@ -102,6 +102,8 @@ class _Verification:
         self._default = default
         self._read_data = read_data
         self._manifests: dict[tuple[str, Digest], bool] = {}
+        # Remote datastores that have answered, and any that are not there.
+        self._asked: set[str] = set()
         self._away: set[str] = set()
 
     def results(self) -> None:
@@ -130,10 +132,16 @@ class _Verification:
             store = self._opened(output.datastore)
             if store is None:
                 continue
+            try:
+                problem = self._of_output(output, store)
+            except MlpipeError as error:
+                # It went away, or did not give the bytes now: they may be whole.
+                yield f"output '{output.name}' cannot be looked at: {error.message}", False
+                self._asked.discard(output.datastore)
+                continue
             self.done.outputs += 1
             self.done.files += output.files
             self.done.size_bytes += output.size_bytes
-            problem = self._of_output(output, store)
             if problem is not None:
                 yield problem, True
             elif not self._has_manifest(output.digest, store):
@@ -147,16 +155,20 @@ class _Verification:
 
     def _opened(self, name: str) -> Store | None:
         """Return a datastore, or None if it is not there: one problem, not one for each of its results."""
+        if name in self._away:
+            return None
         try:
-            store: Store = self._store(name)
-            if not isinstance(store, LocalStore) or store.root.is_dir():
-                return store
-            text = f"its folder '{store.root}' is not there; mount it, or register it anew"
+            store = check_files(self._store(name))
+            if isinstance(store, LocalStore):
+                if not store.root.is_dir():
+                    raise StorageError(f"its folder '{store.root}' is not there; mount it, or register it anew")
+            elif name not in self._asked:
+                store.exists("")
+                self._asked.add(name)
+            return store
         except MlpipeError as error:
-            text = error.message
-        if name not in self._away:
             self._away.add(name)
-            self._problem(f"datastore '{name}'", text)
+            self._problem(f"datastore '{name}'", error.message)
         return None
 
     def _keeper(self, store: Store) -> LocalStore:

@@ -119,7 +119,7 @@ class AbstractDataset:
         """
         from airflow_mlpipe.storage.content import registered_digest
 
-        return registered_digest(self._spec, self._workspace.any_store, self._workspace.index)
+        return registered_digest(self._spec, self._workspace.store, self._workspace.index)
 
     def content(self) -> Digest:
         """Return what a step that reads it depends on: its content, how it is read, and what is done to it then.
@@ -129,7 +129,7 @@ class AbstractDataset:
         """
         from airflow_mlpipe.storage.content import source_digest
 
-        return source_digest(self._spec, self._workspace.any_store, self._workspace.index)
+        return source_digest(self._spec, self._workspace.store, self._workspace.index)
 
     def register(
         self,
@@ -161,7 +161,7 @@ class AbstractDataset:
         row = workspace.catalog.register_dataset(
             name,
             self._spec,
-            pin(self._spec, workspace.any_store, workspace.default_store, workspace.index),
+            pin(self._spec, workspace.store, workspace.default_store, workspace.index),
             description=description or "",
             tags=tags,
             create_new_version=create_new_version,
@@ -207,7 +207,7 @@ class AbstractDataset:
             return None
         from airflow_mlpipe.storage.selection import dataset_files
 
-        files = dataset_files(self._spec, self._workspace.any_store)
+        files = dataset_files(self._spec, self._workspace.store)
         return datetime.fromtimestamp(max((file.record[3] for file in files), default=0) / 1e9, UTC)
 
     def take(self, count: int) -> Self:

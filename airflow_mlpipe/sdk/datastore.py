@@ -165,12 +165,9 @@ class Datastore(Registrations):
 
     @property
     def _store(self) -> LocalStore | RemoteStore:
-        from airflow_mlpipe.storage.database import Database
+        from airflow_mlpipe.storage.selection import check_files
 
-        store: LocalStore | RemoteStore | Database = self._workspace.any_store(self._name)
-        if isinstance(store, Database):
-            raise store.no_files()
-        return store
+        return check_files(self._workspace.store(self._name))
 
     def upload(
         self,

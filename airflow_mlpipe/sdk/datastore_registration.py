@@ -123,7 +123,7 @@ class Registrations:
         if create_if_not_exists:
             from airflow_mlpipe.storage.remote import RemoteStore
 
-            opened = workspace.any_store(datastore_name)
+            opened = workspace.store(datastore_name)
             assert isinstance(opened, RemoteStore)
             opened.create_container()
         return store

@@ -48,7 +48,7 @@ def lay_out(step: StepRun) -> StepJob:
         spec,
         identity,
         inputs,
-        store=workspace.any_store,
+        store=workspace.store,
         default=workspace.default_store,
         work=workspace.dir / "work" / copy_id / "1",
         passed=passed,
@@ -64,10 +64,11 @@ def lay_out(step: StepRun) -> StepJob:
 def clear(step: StepRun, job: StepJob) -> None:
     """Remove a copy, and what was written to the places of its outputs."""
     from airflow_mlpipe.storage.outputs import sweep_attempt
+    from airflow_mlpipe.storage.selection import check_files
 
     discard(job)
     for name in {port.datastore for port in job.step.outputs}:
-        sweep_attempt(job.context.step_run_id, step.experiment.workspace.any_store(name))
+        sweep_attempt(job.context.step_run_id, check_files(step.experiment.workspace.store(name)))
 
 
 @contextmanager

@@ -130,4 +130,4 @@ class FileDataset(AbstractDataset):
     def _files(self) -> Any:
         from airflow_mlpipe.storage.selection import dataset_files
 
-        return dataset_files(self._spec, self._workspace.any_store)
+        return dataset_files(self._spec, self._workspace.store)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from airflow_mlpipe.catalog.part import utc_now
 from airflow_mlpipe.errors import ConfigError, MlpipeError, NotFoundError, ParameterError
+from airflow_mlpipe.model.data import is_web
 
 if TYPE_CHECKING:
     from airflow_mlpipe.catalog.catalog import Catalog
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.reuse.verify import Verified
     from airflow_mlpipe.sdk.workspace import Workspace
     from airflow_mlpipe.storage.datastore import LocalStore
+    from airflow_mlpipe.storage.selection import AnyStore, Store, Stores
 
 
 GRACE = timedelta(hours=24)
@@ -98,9 +100,7 @@ def verify_workspace(workspace: Workspace, *, read_data: bool = False, dry_run: 
     """
     from airflow_mlpipe.reuse.verify import verify
 
-    return verify(
-        workspace.catalog, workspace.any_store, workspace.default_store, read_data=read_data, mark=not dry_run
-    )
+    return verify(workspace.catalog, workspace.store, workspace.default_store, read_data=read_data, mark=not dry_run)
 
 
 def collect_garbage(
@@ -122,18 +122,30 @@ def collect_garbage(
 
     Raises:
         ParameterError: if `grace` or `unused_for` is negative.
-        StorageError: if a datastore cannot be listed, or the catalog seems to be lost: nothing is removed then.
+        StorageError: if a folder of this machine cannot be listed, or the catalog seems to be lost: nothing is removed
+            then. A remote datastore that cannot be asked is left out; ``Collected.away`` names it.
     """
     from airflow_mlpipe.reuse.gc import collect_garbage as collect
-    from airflow_mlpipe.storage.urls import is_folder
+    from airflow_mlpipe.storage.selection import check_files
+    from airflow_mlpipe.storage.urls import is_database, is_folder
 
     for name, value in (("grace", grace), ("unused_for", unused_for)):
         if value is not None and value < timedelta(0):
             raise ParameterError(f"{name} is {value}; it cannot be negative")
-    stores = [workspace.store(row.name) for row in workspace.catalog.list_datastores() if is_folder(row.url)]
+    stores: list[Store] = []
+    away: dict[str, str] = {}
+    for row in workspace.catalog.list_datastores():
+        # Nothing is written to the web or to a database.
+        if is_folder(row.url):
+            stores.append(workspace.local_store(row.name))
+        elif not is_web(row.url) and not is_database(row.url):
+            try:
+                stores.append(check_files(workspace.store(row.name)))
+            except MlpipeError as error:
+                away[row.name] = error.message
     return collect(
         workspace.catalog, stores, workspace.default_store, workspace.dir, workspace.id,
-        grace=grace, unused_for=unused_for, delete=delete, now=now(),
+        grace=grace, unused_for=unused_for, delete=delete, away=away, now=now(),
     )  # fmt: skip
 
 
@@ -143,7 +155,7 @@ class _Places:
     def __init__(self, workspace: Workspace, catalog: Catalog) -> None:
         self._workspace = workspace
         self._catalog = catalog
-        self._opened: dict[str, Any] = {}
+        self._opened: dict[str, AnyStore] = {}
         self.added: list[str] = []
 
     def register(self, given: Mapping[str, str]) -> None:
@@ -183,7 +195,7 @@ class _Places:
             if is_folder(row.url):
                 yield check_local(self.store(row.name))
 
-    def store(self, name: str) -> Any:
+    def store(self, name: str) -> AnyStore:
         """Return a datastore, of this machine or elsewhere.
 
         Raises:
@@ -223,7 +235,7 @@ def _is_there(url: str) -> bool:
     return parts.scheme == "file" and Path(unquote(parts.path, errors="surrogateescape")).is_dir()
 
 
-def _write_manifest(output: OutputRecord, store: Callable[[str], Any]) -> bool:
+def _write_manifest(output: OutputRecord, store: Stores) -> bool:
     """Write the manifest of an output if it is missing and the bytes are still those that were recorded."""
     from airflow_mlpipe.storage.datastore import check_local
     from airflow_mlpipe.storage.manifests import read_manifest, write_manifest

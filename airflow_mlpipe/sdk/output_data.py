@@ -68,7 +68,7 @@ class PortDataReference:
 
     def path_on_disk(self) -> Path:
         """Return where it lies on this machine. Read-only: change a copy, see :meth:`download`."""
-        return self._workspace.store(self._record.datastore).path_of(self._record.path)
+        return self._workspace.local_store(self._record.datastore).path_of(self._record.path)
 
     def download(
         self, local_path: str | os.PathLike[str], overwrite: bool | None = None, show_progress: bool | None = None
@@ -89,9 +89,10 @@ class PortDataReference:
             MissingDataError: if the bytes are not in the store any more.
         """
         from airflow_mlpipe.storage.datastore import LocalStore
+        from airflow_mlpipe.storage.selection import check_files
 
         folder = Path(local_path)
-        store = self._workspace.any_store(self._record.datastore)
+        store = check_files(self._workspace.store(self._record.datastore))
         if not isinstance(store, LocalStore):
             return self._download_from(store, folder, overwrite=bool(overwrite), show=bool(show_progress))
         source = self.path_on_disk()

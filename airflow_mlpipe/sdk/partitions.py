@@ -43,7 +43,7 @@ def key_values(table: TabularDataset, keys: Sequence[str] | None) -> DataFrame:
         return pandas.DataFrame()
     partition = PartitionFormat.of(table.spec.options)
     assert partition is not None
-    rows = [partition.values(file.path) for file in dataset_files(table.spec, table.workspace.any_store)]
+    rows = [partition.values(file.path) for file in dataset_files(table.spec, table.workspace.store)]
     return pandas.DataFrame(rows, columns=known)[wanted].drop_duplicates(ignore_index=True)
 
 

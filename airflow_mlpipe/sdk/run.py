@@ -332,7 +332,7 @@ class Run(RunWriter):
         """Return where a file of the run lies."""
         for file in self._written().files:
             if file.name == name:
-                return self._workspace.store(file.datastore).path_of(file.path)
+                return self._workspace.local_store(file.datastore).path_of(file.path)
         kept = ", ".join(self.get_file_names()) or "none"
         raise NotFoundError(f"run {self.id} has no file '{name}'; it has: {kept}")
 

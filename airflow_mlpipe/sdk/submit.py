@@ -232,7 +232,7 @@ def facts_of(
         dry: whether asking must leave no trace.
     """
     kind = _DryFacts if dry else WorkspaceFacts
-    return kind(workspace.catalog, workspace.any_store, workspace.default_store, workspace.index, environment, code)
+    return kind(workspace.catalog, workspace.store, workspace.default_store, workspace.index, environment, code)
 
 
 def _planner(
@@ -296,7 +296,7 @@ def _publish_again(workspace: Workspace, spec: PipelineSpec, plan: RunPlan) -> N
         if decision.result is not None and any(port.destination is not None for port in step.outputs):
             from airflow_mlpipe.execution.deliver import publish
 
-            publish(step, decision.result.outputs, workspace.any_store, workspace.index)
+            publish(step, decision.result.outputs, workspace.store, workspace.index)
 
 
 def _announce(run: PipelineRun, steps: list[StepRow]) -> None:

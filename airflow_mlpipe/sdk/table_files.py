@@ -94,7 +94,7 @@ def put(datastore: Datastore, plan: Plan) -> None:
     """
     from airflow_mlpipe.sdk.datastore_copies import upload_plan
 
-    upload_plan(datastore.workspace.any_store(datastore.name), "", plan, overwrite=True, show_progress=False)
+    upload_plan(datastore.workspace.store(datastore.name), "", plan, overwrite=True, show_progress=False)
 
 
 def register_frame(

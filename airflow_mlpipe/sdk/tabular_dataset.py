@@ -49,7 +49,7 @@ class TabularDataset(AbstractDataset):
         from airflow_mlpipe.sdk.tables import read_table
 
         self._warn_if_changed()
-        return read_table(self._spec, self._workspace.any_store, self.label, rule or OnError())
+        return read_table(self._spec, self._workspace.store, self.label, rule or OnError())
 
     def to_parquet_files(self) -> FileDataset:
         """Write its rows as a Parquet file into the default datastore and return that as a dataset of files.

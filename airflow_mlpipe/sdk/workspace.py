@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.model import Model
     from airflow_mlpipe.sdk.run import Run
     from airflow_mlpipe.storage.datastore import LocalStore
+    from airflow_mlpipe.storage.selection import AnyStore
     from airflow_mlpipe.storage.stat_index import StatIndex
 
 MAX_NAME = 255
@@ -191,7 +192,7 @@ class Workspace:
 
     def _bind(self, folder: Path, config: WorkspaceConfig) -> None:
         self._config = config
-        self._stores: dict[str, Any] = {}
+        self._stores: dict[str, AnyStore] = {}
         self.dir: Path = folder
         """The workspace's own folder, ``.mlpipe``."""
 
@@ -261,11 +262,8 @@ class Workspace:
 
         return load_server(self.dir)
 
-    def store(self, name: str) -> LocalStore:
+    def local_store(self, name: str) -> LocalStore:
         """Return the bytes behind a datastore of this machine.
-
-        Args:
-            name: of a registered datastore, or the address of a web server, such as ``https://host``.
 
         Raises:
             NotFoundError: if there is no datastore of that name.
@@ -273,9 +271,9 @@ class Workspace:
         """
         from airflow_mlpipe.storage.datastore import check_local
 
-        return check_local(self.any_store(name))
+        return check_local(self.store(name))
 
-    def any_store(self, name: str) -> Any:
+    def store(self, name: str) -> AnyStore:
         """Return what is behind a datastore: files, here or elsewhere, or a database.
 
         Args:
@@ -306,7 +304,7 @@ class Workspace:
     @property
     def default_store(self) -> LocalStore:
         """The bytes behind the default datastore, which keeps snapshots, outputs and logs."""
-        return self.store(self.catalog.get_datastore().name)
+        return self.local_store(self.catalog.get_datastore().name)
 
     def get_default_datastore(self) -> Datastore:
         """Return the default datastore."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 from collections.abc import Mapping, Sequence
@@ -11,8 +12,10 @@ from urllib.parse import urlsplit
 from airflow_mlpipe.errors import ConfigError
 from airflow_mlpipe.storage.driver import CONNECT_S, Body, Rooted, Upload, nanoseconds, strong_etag
 from airflow_mlpipe.storage.listing import RemoteFile
-from airflow_mlpipe.storage.remote_errors import trouble_of
+from airflow_mlpipe.storage.remote_errors import BrokenAnswerError, trouble_of
 
+# How often the state of a copy is asked for, in seconds.
+_LOOK_S = 0.5
 _CLOUD = "core.windows.net"
 _OURS = ("endpoint", "protocol")
 
@@ -37,6 +40,7 @@ class AzureDriver(Rooted):
     whole_md5 = True
     part_bytes = 8 << 20
     max_parts = 50_000
+    copied_bytes = 1 << 62
 
     def __init__(
         self, name: str, container: str, host: str, prefix: str, options: Mapping[str, Any], answer_s: float
@@ -68,6 +72,16 @@ class AzureDriver(Rooted):
     async def create(self) -> None:
         """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
         await self._client.create_container(**self._call)
+
+    async def clock(self) -> str | None:
+        """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
+        answers: list[Any] = []
+        listed = self._client.list_blobs(
+            name_starts_with=self.key("") or None, results_per_page=1, raw_response_hook=answers.append, **self._call
+        ).by_page()
+        await anext(listed)
+        told: str | None = answers[-1].http_response.headers.get("Date")
+        return told
 
     async def stat(self, path: str) -> RemoteFile | None:
         """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
@@ -174,9 +188,35 @@ class AzureDriver(Rooted):
         """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
         return (there.size_bytes, there.md5) == (upload.size_bytes, upload.md5)
 
+    async def copy(self, source: RemoteFile, path: str) -> None:
+        """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
+        from azure.core import MatchConditions
+
+        # Of a version its own URL tells; else the ETag.
+        version = source.identity if self._versions else None
+        same = {} if version or not source.identity else {
+            "source_etag": source.identity, "source_match_condition": MatchConditions.IfNotModified
+        }  # fmt: skip
+        target = self._blob(path)
+        origin = self._client.get_blob_client(self.key(source.path), version_id=version)
+        answer = await target.start_copy_from_url(origin.url, **same, **self._call)
+        while (state := answer["copy_status"]) == "pending":
+            await asyncio.sleep(_LOOK_S)
+            copied = (await target.get_blob_properties(**self._call)).copy
+            answer = {"copy_status": copied.status}
+        if state != "success":
+            raise BrokenAnswerError(f"the store did not copy '{source.path}': {state}")
+
+    async def copy_part(self, upload: Upload, number: int, source: RemoteFile) -> str:
+        """Refuse: one request copies a file of any size.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError
+
     async def remove(self, paths: Sequence[str]) -> None:
         """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
-        import asyncio
 
         async def one(path: str) -> None:
             try:

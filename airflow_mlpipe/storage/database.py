@@ -78,10 +78,7 @@ class Database:
 
     def no_files(self) -> NotSupportedError:
         """Return the error for a caller that wants files of it."""
-        return NotSupportedError(
-            f"datastore '{self.name}' is a database, which has no files; read it with "
-            "Dataset.Tabular.from_sql_query((datastore, 'SELECT ...'))"
-        )
+        return no_files(self.name)
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
@@ -144,6 +141,14 @@ class Database:
         if any(sign in said.lower() for sign in _AWAY):
             return UnreachableError(f"{head}; check that the server can be reached from here")
         return StorageError(head)
+
+
+def no_files(name: str) -> NotSupportedError:
+    """Return the error for a caller that wants files of the database `name`."""
+    return NotSupportedError(
+        f"datastore '{name}' is a database, which has no files; read it with "
+        "Dataset.Tabular.from_sql_query((datastore, 'SELECT ...'))"
+    )
 
 
 def open_database(name: str, url: str, options: Mapping[str, Any], workspace: Path | None = None) -> Database:

@@ -15,6 +15,7 @@ CONNECT_S = 5.0
 """Longest wait for a connection, in seconds."""
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
+_PARTS_MD5 = re.compile(r"[0-9a-f]{32}-[0-9]+")
 
 
 @dataclass(slots=True)
@@ -70,6 +71,7 @@ class Driver(Protocol):
         whole_md5: whether an upload in parts needs the MD5 of the whole file before it starts.
         part_bytes: smallest size of a part.
         max_parts: how many parts an upload may have.
+        copied_bytes: how large a file may be that :meth:`copy` copies; beyond it, :meth:`copy_part` is there.
     """
 
     server: str
@@ -77,6 +79,7 @@ class Driver(Protocol):
     whole_md5: bool
     part_bytes: int
     max_parts: int
+    copied_bytes: int
 
     async def connect(self) -> None:
         """Get ready: credentials, sessions."""
@@ -86,6 +89,9 @@ class Driver(Protocol):
 
     async def create(self) -> None:
         """Make the bucket or container."""
+
+    async def clock(self) -> str | None:
+        """Return the time of the server that stamps files, as HTTP writes it, or None if it does not say."""
 
     async def stat(self, path: str) -> RemoteFile | None:
         """Return the file, or None if there is none of that name."""
@@ -122,6 +128,12 @@ class Driver(Protocol):
 
     def is_finished(self, upload: Upload, md5s: Sequence[bytes], there: RemoteFile) -> bool:
         """Whether `there` is what the upload makes: it may be finished although the answer was an error."""
+
+    async def copy(self, source: RemoteFile, path: str) -> None:
+        """Copy a file of the store, this version and no other, to `path` of the store."""
+
+    async def copy_part(self, upload: Upload, number: int, source: RemoteFile) -> str:
+        """Write the part `number`, from 0, with the bytes that `source` has there; return what the store calls it."""
 
     async def remove(self, paths: Sequence[str]) -> None:
         """Remove files. Those that are not there are fine."""
@@ -165,6 +177,11 @@ def strong_etag(etag: str | None) -> str | None:
 def md5_of_etag(etag: str | None) -> str | None:
     """Return the ETag if it has the form of an MD5."""
     return etag if etag and _MD5.fullmatch(etag) else None
+
+
+def parts_md5_of_etag(etag: str | None) -> str | None:
+    """Return the ETag if it has the form of one of a file that was written in parts."""
+    return etag if etag and _PARTS_MD5.fullmatch(etag) else None
 
 
 def range_header(start: int, end: int | None) -> dict[str, str]:

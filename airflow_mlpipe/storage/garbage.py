@@ -20,12 +20,14 @@ from airflow_mlpipe.storage.datastore import LocalStore
 
 Kind = Literal["place", "manifest", "snapshot", "draft", "work"]
 
-_PLACES = ("azureml", "dataset")
+PLACES = ("azureml", "dataset")
+"""Folders at the root of a datastore in which every attempt has a folder of its own."""
+
 _BY_CONTENT: dict[str, tuple[Kind, re.Pattern[str]]] = {
     "manifests": ("manifest", re.compile(r"([0-9a-f]{64})\.json")),
     "snapshots": ("snapshot", re.compile(r"([0-9a-f]{64})\.tar")),
 }
-_DRAFTED = (*_PLACES, "manifests", "manifests/results", "manifests/specs", "snapshots")
+_DRAFTED = (*PLACES, "manifests", "manifests/results", "manifests/specs", "snapshots")
 _DRAFT = re.compile(r"\.tmp-[0-9a-f]{32}|[0-9a-f]{64}\.tar\.damaged")
 
 
@@ -39,12 +41,14 @@ class Item:
         name: the step run's id, the digest, or the file's name.
         path: where it is.
         touched_ns: when something was last written at its top, by the file system's clock, in ns since the epoch.
+        datastore: name of its datastore; empty in the workspace's own folder.
     """
 
     kind: Kind
     name: str
     path: Path
     touched_ns: int
+    datastore: str = ""
 
     @property
     def size_bytes(self) -> int:
@@ -74,8 +78,12 @@ def list_places(store: LocalStore) -> list[Item]:
     Raises:
         StorageError: if it cannot be listed.
     """
-    found = (item for folder in _PLACES for item in _entries(store.path_of(folder)))
-    return [Item("place", path.name, path, _touched(path)) for path in found if path.is_dir() and not path.is_symlink()]
+    found = (item for folder in PLACES for item in _entries(store.path_of(folder)))
+    return [
+        Item("place", path.name, path, _touched(path), store.name)
+        for path in found
+        if path.is_dir() and not path.is_symlink()
+    ]
 
 
 def list_contents(store: LocalStore) -> list[Item]:
@@ -84,14 +92,14 @@ def list_contents(store: LocalStore) -> list[Item]:
     for folder, (kind, pattern) in _BY_CONTENT.items():
         for path in _entries(store.path_of(folder)):
             if match := pattern.fullmatch(path.name):
-                found.append(Item(kind, PREFIX + match[1], path, _touched(path)))
+                found.append(Item(kind, PREFIX + match[1], path, _touched(path), store.name))
     return found
 
 
 def list_drafts(store: LocalStore) -> list[Item]:
     """Return files that writers left behind when they were cut off. Raises as :func:`list_places` does."""
     found = (path for folder in _DRAFTED for path in _entries(store.path_of(folder)))
-    return [Item("draft", path.name, path, _touched(path)) for path in found if _DRAFT.fullmatch(path.name)]
+    return [Item("draft", path.name, path, _touched(path), store.name) for path in found if _DRAFT.fullmatch(path.name)]
 
 
 def list_work(workspace: Path) -> list[Item]:

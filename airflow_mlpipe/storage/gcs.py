@@ -32,6 +32,7 @@ class GcsDriver(Rooted):
     whole_md5 = True
     part_bytes = 16 << 20
     max_parts = 1_000_000
+    copied_bytes = 1 << 62
 
     def __init__(self, bucket: str, prefix: str, options: Mapping[str, Any], answer_s: float) -> None:
         super().__init__(prefix)
@@ -67,6 +68,12 @@ class GcsDriver(Rooted):
         described = json.dumps({"name": self._bucket}).encode()
         headers = {"Content-Type": "application/json; charset=UTF-8"}
         await self._json("POST", f"{self._fs.base}b", described, headers, project=str(self._fs.project or ""))
+
+    async def clock(self) -> str | None:
+        """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
+        async with await self._ask("GET", self._objects, params={"prefix": self.key(""), "maxResults": "1"}) as answer:
+            told: str | None = answer.headers.get("Date")
+            return told
 
     async def stat(self, path: str) -> RemoteFile | None:
         """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
@@ -182,6 +189,25 @@ class GcsDriver(Rooted):
     def is_finished(self, upload: Upload, md5s: Sequence[bytes], there: RemoteFile) -> bool:
         """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
         return there.size_bytes == upload.size_bytes and there.md5 in (None, upload.md5)
+
+    async def copy(self, source: RemoteFile, path: str) -> None:
+        """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
+        from yarl import URL
+
+        target = f"{self._object(source.path)}/rewriteTo/b/{quote(self._bucket, safe='')}/o/"
+        url = URL(target + quote(self.key(path), safe=""), encoded=True)
+        asked = {"ifSourceGenerationMatch": source.identity or ""}
+        # A large one is rewritten in several requests.
+        while not (told := await self._json("POST", url, b"", None, **asked)).get("done", True):
+            asked["rewriteToken"] = str(told["rewriteToken"])
+
+    async def copy_part(self, upload: Upload, number: int, source: RemoteFile) -> str:
+        """Refuse: :meth:`copy` copies a file of any size.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError
 
     async def remove(self, paths: Sequence[str]) -> None:
         """See :class:`~airflow_mlpipe.storage.driver.Driver`."""

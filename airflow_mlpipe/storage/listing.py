@@ -19,6 +19,8 @@ class RemoteFile:
             tells neither: then only reading tells.
         mtime_ns: when it was written, in ns since the epoch; 0 if the store does not say.
         md5: MD5 of its bytes, in hex, or None if the store does not tell.
+        parts_md5: where the store has that instead: the MD5 of the MD5s of its parts, and their number. The same bytes
+            in other parts have another one.
     """
 
     path: str
@@ -26,6 +28,14 @@ class RemoteFile:
     identity: str | None = None
     mtime_ns: int = 0
     md5: str | None = None
+    parts_md5: str | None = None
+
+    def has_bytes_of(self, other: RemoteFile) -> bool:
+        """Whether the store tells that two files have the same bytes; False if it tells too little."""
+        if self.size_bytes != other.size_bytes:
+            return False
+        told = ((self.md5, other.md5), (self.parts_md5, other.parts_md5))
+        return any(mine is not None and mine == theirs for mine, theirs in told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +62,22 @@ class Listing:
 
     def __len__(self) -> int:
         return len(self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What lies below a folder of a remote datastore.
+
+    Attributes:
+        files: how many.
+        size_bytes: sum of their sizes.
+        written_ns: when the last of them was written, by the store's clock, in ns since the epoch; None if the store
+            does not say it of each, or there are none.
+    """
+
+    files: int
+    size_bytes: int
+    written_ns: int | None
 
 
 def local_name(file: RemoteFile, base: str, store: str) -> str:

@@ -97,7 +97,12 @@ def commit_output(
 
 
 def verify_output(record: OutputRecord, store: Store, index: StatIndex | None = None) -> str | None:
-    """Return None if the output is still what was committed, else why not. An unchanged one costs a walk."""
+    """Return None if the output is still what was committed, else why not. An unchanged one costs a walk.
+
+    Raises:
+        StorageError: if a remote store does not tell now; the output may be whole.
+        ServiceError: if it cannot be reached or refuses.
+    """
     if not isinstance(store, LocalStore):
         from airflow_mlpipe.storage.remote_outputs import verify_remote
 
@@ -115,7 +120,10 @@ def verify_output(record: OutputRecord, store: Store, index: StatIndex | None = 
 
 
 def check_output(record: OutputRecord, store: Store) -> str | None:
-    """Return None if the output has its number of files and their size, else what is wrong. No byte is read."""
+    """Return None if the output has its number of files and their size, else what is wrong. No byte is read.
+
+    Errors are those of :func:`verify_output`.
+    """
     if not isinstance(store, LocalStore):
         from airflow_mlpipe.storage.remote_outputs import check_remote
 
@@ -139,7 +147,10 @@ def check_output(record: OutputRecord, store: Store) -> str | None:
 
 
 def read_output(record: OutputRecord, store: Store) -> str | None:
-    """Return None if every byte of the output is what was committed, else what is wrong. Reads all of it."""
+    """Return None if every byte of the output is what was committed, else what is wrong. Reads all of it.
+
+    Errors are those of :func:`verify_output`.
+    """
     if not isinstance(store, LocalStore):
         from airflow_mlpipe.storage.remote_outputs import read_remote
 

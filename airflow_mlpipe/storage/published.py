@@ -24,6 +24,8 @@ _REFUSED = OWN_FOLDERS - {"azureml", "dataset"}
 def publish_copy(record: OutputRecord, store: Store, destination: str, index: StatIndex | None = None) -> None:
     """Copy a committed output to `destination` of its store, replacing file by file; other files there stay.
 
+    Nothing is written if every file of it lies there with its bytes.
+
     Args:
         record: the output.
         store: its datastore.
@@ -44,7 +46,7 @@ def publish_copy(record: OutputRecord, store: Store, destination: str, index: St
         return
     target = store.path_of(inside)
     source = store.path_of(record.path)
-    if source == target:
+    if source == target or published_matches(record, store, inside, index):
         return
     if tree_digest(source, index).digest != record.digest:
         raise DigestMismatchError(
@@ -54,17 +56,15 @@ def publish_copy(record: OutputRecord, store: Store, destination: str, index: St
     copy_durable(walk(source), lambda path: store.contained(target / path if path else target))
 
 
-def published_matches(record: OutputRecord, store: Store, destination: str, index: StatIndex | None = None) -> bool:
+def published_matches(
+    record: OutputRecord, store: LocalStore, destination: str, index: StatIndex | None = None
+) -> bool:
     """Whether every file of the output lies at `destination` with its bytes. Arguments as in :func:`publish_copy`.
 
     Raises:
         ParameterError: if the destination leaves the store or lies in a folder kept for the package.
     """
     inside = check_destination(record.name, destination, store.name)
-    if not isinstance(store, LocalStore):
-        from airflow_mlpipe.storage.remote_outputs import published_remote
-
-        return published_remote(record, store, inside)
     target = store.path_of(inside)
     try:
         if tree_digest(target, index).digest == record.digest:

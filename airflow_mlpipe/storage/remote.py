@@ -16,15 +16,17 @@ from airflow_mlpipe.model.data import normalise_path
 from airflow_mlpipe.storage.atomic import system_errors
 from airflow_mlpipe.storage.credentials import secret_texts
 from airflow_mlpipe.storage.download import download, draft_name, place, read
-from airflow_mlpipe.storage.driver import Driver
-from airflow_mlpipe.storage.listing import Listing, RemoteFile, local_name
+from airflow_mlpipe.storage.driver import Driver, nanoseconds
+from airflow_mlpipe.storage.listing import Listing, RemoteFile, Usage, local_name
 from airflow_mlpipe.storage.patience import Patience
+from airflow_mlpipe.storage.remote_copy import copy
 from airflow_mlpipe.storage.remote_errors import explained, trouble_of
+from airflow_mlpipe.storage.remote_listing import below, named, usage_of
 from airflow_mlpipe.storage.schemes import driver_of
 from airflow_mlpipe.storage.transfer import OnProgress, Transfer
 from airflow_mlpipe.storage.upload import upload, write
 from airflow_mlpipe.storage.walk import walk
-from airflow_mlpipe.storage.wildcard import is_pattern, split_pattern
+from airflow_mlpipe.storage.wildcard import split_pattern
 
 Result = TypeVar("Result")
 
@@ -79,6 +81,11 @@ class RemoteStore:
         return self.url.partition("://")[0]
 
     @property
+    def address(self) -> str:
+        """Its server and URL: what two names of one place have in common."""
+        return f"{self._fresh.server} {self.url}"
+
+    @property
     def is_writable(self) -> bool:
         """Whether the scheme allows writing."""
         return not self.scheme.startswith("http")
@@ -115,16 +122,20 @@ class RemoteStore:
             ServiceError: if the store cannot be reached or refuses.
         """
         inside = self._inside(path)
-        return self._run(f"list '{inside or '/'}'", lambda transfer: self._listing(transfer, inside))
+
+        async def find(transfer: Transfer) -> Listing:
+            found = await named(transfer, inside, self._own)
+            if found is None:
+                raise MissingDataError(f"there is no '{inside}' in datastore '{self.name}' ({self.url})")
+            return found
+
+        return self._run(f"list '{inside or '/'}'", find)
 
     def glob(self, pattern: str) -> list[str]:
         """Return the paths that match, sorted. Arguments and errors are those of :meth:`listing`."""
         prefix, matches = split_pattern(self._inside(pattern))
-
-        async def find(transfer: Transfer) -> list[RemoteFile]:
-            return await self._below(transfer, prefix, matches)
-
-        return [file.path for file in self._run(f"list '{pattern}'", find)]
+        files = self._run(f"list '{pattern}'", lambda transfer: below(transfer, prefix, self._own, matches))
+        return [file.path for file in files]
 
     def exists(self, relative: str) -> bool:
         """Whether there is a file, or something in a folder. Errors are those of :meth:`listing`."""
@@ -165,6 +176,30 @@ class RemoteStore:
         folders, files = self._run(f"list '{inside or '/'}'", look)
         return sorted(set(folders)), sorted(files, key=lambda file: file.path)
 
+    def clock_ns(self) -> int:
+        """Return the time by the clock that stamps files, in ns since the epoch, cut to a second.
+
+        Raises:
+            StorageError: if the store does not tell it.
+            ServiceError: if it cannot be reached or refuses.
+        """
+
+        async def ask(transfer: Transfer) -> int:
+            return nanoseconds(await transfer.patience.attempt(transfer.driver.clock))
+
+        now_ns = self._run("ask for the time", ask)
+        if not now_ns:
+            raise StorageError(f"datastore '{self.name}' ({self.url}): its server does not tell the time")
+        return now_ns
+
+    def usage(self, folder: str) -> Usage:
+        """Return how much lies below a folder; of one that does not exist, nothing.
+
+        Errors are those of :meth:`listing`; a ParameterError for the root.
+        """
+        inside = self._to_write(folder)
+        return self._run(f"list '{inside}'", lambda transfer: usage_of(transfer, inside))
+
     def read_bytes(self, relative: str) -> bytes:
         """Return the content of a file, compared with the size and the MD5 that the store tells.
 
@@ -194,6 +229,12 @@ class RemoteStore:
         inside = self._to_write(relative)
         self._run(f"remove '{inside}'", lambda transfer: self._remove(transfer, [inside]))
 
+    def remove_files(self, paths: Sequence[str]) -> None:
+        """Remove files, as many in one request as the store allows. Errors are those of :meth:`remove`."""
+        inside = [self._to_write(path) for path in paths]
+        what = f"remove '{inside[0]}'" if len(inside) == 1 else f"remove {len(inside):,} files"
+        self._run(what, lambda transfer: self._remove(transfer, inside))
+
     def remove_tree(self, relative: str) -> int:
         """Remove a file, or all files below a folder, and return how many. Nothing there is fine.
 
@@ -202,7 +243,7 @@ class RemoteStore:
         inside = self._to_write(relative)
 
         async def remove(transfer: Transfer) -> int:
-            files = await self._below(transfer, inside, None)
+            files = await below(transfer, inside)
             paths = [file.path for file in files]
             if await transfer.patience.attempt(lambda: transfer.driver.stat(inside)) is not None:
                 paths.append(inside)
@@ -284,6 +325,20 @@ class RemoteStore:
         checked = [(local, self._to_write(path)) for local, path in pairs]
         return self._run(f"write {len(checked):,} files", lambda transfer: upload(transfer, checked), progress)
 
+    def copy_files(self, pairs: Sequence[tuple[RemoteFile, str]]) -> list[tuple[RemoteFile, str]]:
+        """Copy files of a :meth:`listing` to other paths, as the store does it by itself, replacing what is there.
+
+        Returns:
+            Those that the store does not copy: they are to be read and written.
+
+        Raises:
+            NotSupportedError: for a web datastore.
+            StorageError: if a file has changed since it was listed.
+            ServiceError: if the store cannot be reached or refuses.
+        """
+        checked = [(file, self._to_write(path)) for file, path in pairs]
+        return self._run(f"copy {len(checked):,} files", lambda transfer: copy(transfer, checked))
+
     def create_container(self) -> None:
         """Make the bucket or container of the datastore; one that exists is fine.
 
@@ -306,39 +361,6 @@ class RemoteStore:
         if driver is not None and self._pid == os.getpid():
             with suppress(Exception):
                 asyncio.run_coroutine_threadsafe(driver.close(), _loop()).result(2)
-
-    async def _listing(self, transfer: Transfer, inside: str) -> Listing:
-        driver = transfer.driver
-        file = None
-        if inside:
-            file = await transfer.patience.attempt(lambda: driver.stat(inside))
-        if file is not None:
-            return Listing(inside.rpartition("/")[0], True, (file,))
-        if is_pattern(inside):
-            prefix, matches = split_pattern(inside)
-            return Listing(prefix, False, tuple(await self._below(transfer, prefix, matches)))
-        files = await self._below(transfer, inside, None)
-        if not files and inside:
-            raise MissingDataError(f"there is no '{inside}' in datastore '{self.name}' ({self.url})")
-        return Listing(inside, False, tuple(files))
-
-    async def _below(self, transfer: Transfer, folder: str, matches: Callable[[str], bool] | None) -> list[RemoteFile]:
-        """Return the files below a folder whose path in it is accepted."""
-        prefix = f"{folder}/" if folder else ""
-        own = self._own if not folder else frozenset[str]()
-        found: list[RemoteFile] = []
-        token = ""
-        while True:
-            page, token = await transfer.patience.attempt(_once(transfer.driver.page, prefix, token))
-            for file in page:
-                inside = file.path[len(prefix) :]
-                if own and inside.partition("/")[0] in own:
-                    continue
-                if matches is None or matches(inside):
-                    found.append(file)
-            if not token:
-                break
-        return sorted(found, key=lambda file: file.path)
 
     async def _remove(self, transfer: Transfer, paths: Sequence[str]) -> None:
         for start in range(0, len(paths), 1000):

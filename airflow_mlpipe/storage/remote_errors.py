@@ -191,6 +191,8 @@ def _by_code(error: BaseException) -> Trouble | None:
         return "denied"
     if status in (404, 410):
         return "missing"
+    if status == 501:
+        return "refused"
     if status in (408, 425, 429) or status >= 500:
         return "busy"
     if status == 409:
@@ -215,7 +217,8 @@ _KNOWN_CODES: tuple[tuple[set[str], Trouble], ...] = (
     (_BROKEN, "broken"),
     (_CORRUPT, "corrupt"),
     (_EXISTS, "exists"),
-    ({"PreconditionFailed", "ConditionNotMet", "412"}, "changed"),
+    ({"PreconditionFailed", "ConditionNotMet", "SourceConditionNotMet", "412"}, "changed"),
+    ({"NotImplemented", "501"}, "refused"),
 )
 _KNOWN_TYPES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Trouble], ...] = (
     (RefusedAddressError, "refused"),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_mlpipe.errors import DigestMismatchError, MissingDataError, MlpipeError, StorageError
+from airflow_mlpipe.errors import DigestMismatchError, MissingDataError, StorageError
 from airflow_mlpipe.model.digest import Digest, short
 from airflow_mlpipe.model.result import OutputRecord, TreeManifest
 from airflow_mlpipe.storage.datastore import LocalStore
@@ -63,7 +63,12 @@ def commit_remote(name: str, place: Path, target: str, store: RemoteStore, manif
 
 
 def verify_remote(record: OutputRecord, store: RemoteStore) -> str | None:
-    """Return None if the store says of the output what it said at its commit, else what is wrong. One request."""
+    """Return None if the store says of the output what it said at its commit, else what is wrong. One request.
+
+    Raises:
+        StorageError: if the store does not tell now, or is gone as a whole; the output may be whole.
+        ServiceError: if it cannot be reached or refuses.
+    """
     where = f"{record.datastore}: {record.path}"
     found = _listed(record, store)
     if isinstance(found, str):
@@ -74,7 +79,10 @@ def verify_remote(record: OutputRecord, store: RemoteStore) -> str | None:
 
 
 def check_remote(record: OutputRecord, store: RemoteStore) -> str | None:
-    """Return None if the output has its number of files and their size, else what is wrong. One request."""
+    """Return None if the output has its number of files and their size, else what is wrong. One request.
+
+    Errors are those of :func:`verify_remote`.
+    """
     where = f"{record.datastore}: {record.path}"
     found = _listed(record, store)
     if isinstance(found, str):
@@ -87,7 +95,10 @@ def check_remote(record: OutputRecord, store: RemoteStore) -> str | None:
 
 
 def read_remote(record: OutputRecord, store: RemoteStore) -> str | None:
-    """Return None if every byte of the output is what was committed, else what is wrong. Reads all of it."""
+    """Return None if every byte of the output is what was committed, else what is wrong. Reads all of it.
+
+    Errors are those of :func:`verify_remote`.
+    """
     problem = check_remote(record, store)
     if problem is not None or not record.files:
         return problem
@@ -124,7 +135,9 @@ def fetch_copy(path: str, store: RemoteStore, into: Path, expected: Digest | Non
 
 
 def publish_remote(record: OutputRecord, store: RemoteStore, destination: str) -> None:
-    """Copy a committed output to `destination` of its store, replacing file by file; other files there stay.
+    """Copy a committed output to `destination` of its store, file by file; other files there stay.
+
+    What lies there already with its bytes, as far as the store tells, is left alone.
 
     Raises:
         DigestMismatchError: if the committed output is not what was recorded.
@@ -133,46 +146,55 @@ def publish_remote(record: OutputRecord, store: RemoteStore, destination: str) -
     """
     if not record.files:
         return
-    with tempfile.TemporaryDirectory(prefix="mlpipe-publish-") as folder:
-        copy = fetch_copy(record.path, store, Path(folder) / "output", record.digest)
-        store.put(copy, destination)
+    committed = store.listing(record.path)
+    if record.stored is None:
+        # The store tells nothing that changes with the bytes: they are looked at.
+        with tempfile.TemporaryDirectory(prefix="mlpipe-publish-") as folder:
+            store.put(fetch_copy(record.path, store, Path(folder) / "output", record.digest), destination)
+        return
+    if stored_identity(committed.files, record.path) != record.stored:
+        raise DigestMismatchError(
+            f"output '{record.name}' in {record.datastore}: {record.path} is not what was recorded"
+            f" ({short(record.digest)}); run its step again"
+        )
+    there = {relative(file.path, destination): file for file in _files(destination, store)}
+    pairs = [
+        (file, "/".join(filter(None, (destination, inside))))
+        for file in committed
+        for inside in [relative(file.path, record.path)]
+        if inside not in there or not there[inside].has_bytes_of(file)
+    ]
+    left = store.copy_files(pairs) if pairs else []
+    if left:
+        with brought(store, [file for file, _ in left]) as paths:
+            store.put_files([(paths[file.path], path) for file, path in left])
 
 
-def published_remote(record: OutputRecord, store: RemoteStore, destination: str) -> bool:
-    """Whether every file of the output lies at `destination` with its bytes, as far as the store tells."""
+def _files(path: str, store: RemoteStore) -> Sequence[RemoteFile]:
     try:
-        committed = {_told(file, record.path) for file in store.listing(record.path)}
-        there = {_told(file, destination) for file in store.listing(destination)}
-    except MlpipeError:
-        return not record.files
-    return all(each[2] is not None for each in committed) and committed <= there
-
-
-def _told(file: RemoteFile, base: str) -> tuple[str, int, str | None]:
-    return relative(file.path, base), file.size_bytes, file.md5
+        return store.listing(path).files
+    except MissingDataError:
+        return ()
 
 
 def _listed(record: OutputRecord, store: RemoteStore) -> Listing | str:
-    where = f"{record.datastore}: {record.path}"
     try:
         return store.listing(record.path)
     except MissingDataError:
-        # An output without files is nothing in a store that knows no folders.
-        return Listing(record.path, False, ()) if not record.files else f"output '{record.name}' missing from {where}"
-    except MlpipeError as error:
-        return f"output '{record.name}' in {where} cannot be read: {error.message}"
+        # A bucket that is gone, or is another one by mistake, tells nothing of its outputs: this raises.
+        store.exists("")
+    # An output without files is nothing in a store that knows no folders.
+    missing = f"output '{record.name}' missing from {record.datastore}: {record.path}"
+    return missing if record.files else Listing(record.path, False, ())
 
 
 def _only_these(target: str, files: Sequence[RemoteFile], store: RemoteStore) -> Digest | None:
     """Remove what an upload that was cut off has left beside `files`; return what the store says of these."""
-    try:
-        there = store.listing(target).files
-    except MissingDataError:
-        there = ()
+    there = _files(target, store)
     wanted = {file.path for file in files}
-    for file in there:
-        if file.path not in wanted:
-            store.remove(file.path)
+    strays = [file.path for file in there if file.path not in wanted]
+    if strays:
+        store.remove_files(strays)
     return stored_identity([file for file in there if file.path in wanted], target)
 
 

@@ -14,6 +14,7 @@ from airflow_mlpipe.storage.driver import (
     Upload,
     md5_of_etag,
     nanoseconds,
+    parts_md5_of_etag,
     range_header,
     strong_etag,
 )
@@ -38,6 +39,7 @@ class S3Driver(Rooted):
     whole_md5 = False
     part_bytes = 8 << 20
     max_parts = 10_000
+    copied_bytes = 5 << 30
 
     def __init__(self, bucket: str, prefix: str, options: Mapping[str, Any], answer_s: float) -> None:
         super().__init__(prefix)
@@ -91,6 +93,12 @@ class S3Driver(Rooted):
         # The home region must not be named.
         placed = {} if region in (None, "us-east-1") else {"CreateBucketConfiguration": {"LocationConstraint": region}}
         await self._call("create_bucket", **placed)
+
+    async def clock(self) -> str | None:
+        """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
+        answer = await self._call("list_objects_v2", Prefix=self.key(""), MaxKeys=1)
+        told: str | None = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        return told
 
     async def stat(self, path: str) -> RemoteFile | None:
         """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
@@ -192,6 +200,20 @@ class S3Driver(Rooted):
             return True
         return (digest, count) == (hashlib.md5(b"".join(md5s)).hexdigest(), str(len(md5s)))
 
+    async def copy(self, source: RemoteFile, path: str) -> None:
+        """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
+        await self._call("copy_object", Key=self.key(path), **self._source(source))
+
+    async def copy_part(self, upload: Upload, number: int, source: RemoteFile) -> str:
+        """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
+        start = number * upload.part_bytes
+        end = min(start + upload.part_bytes, upload.size_bytes)
+        answer = await self._call(
+            "upload_part_copy", Key=self.key(upload.path), UploadId=upload.id, PartNumber=number + 1,
+            CopySourceRange=f"bytes={start}-{end - 1}", **self._source(source),
+        )  # fmt: skip
+        return str(answer["CopyPartResult"]["ETag"])
+
     async def remove(self, paths: Sequence[str]) -> None:
         """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
         if len(paths) == 1:
@@ -203,6 +225,12 @@ class S3Driver(Rooted):
             for problem in answer.get("Errors", []):
                 raise _RemovalError(problem)
 
+    def _source(self, file: RemoteFile) -> dict[str, Any]:
+        named: dict[str, Any] = {"Bucket": self._bucket, "Key": self.key(file.path)}
+        if self._versions:
+            return {"CopySource": named | {"VersionId": file.identity or "null"}}
+        return {"CopySource": named} | ({"CopySourceIfMatch": f'"{file.identity}"'} if file.identity else {})
+
     async def _call(self, method: str, **arguments: Any) -> Any:
         return await self._fs._call_s3(method, Bucket=self._bucket, **arguments)
 
@@ -210,12 +238,12 @@ class S3Driver(Rooted):
         if not self._versions:
             more = {"ContinuationToken": token} if token else {}
             page = await self._call("list_objects_v2", **arguments, **more)
-            return page, page.get("NextContinuationToken", "") if page.get("IsTruncated") else ""
+            return page, _following(page, page.get("NextContinuationToken", ""))
         key, _, version = token.partition("\0")
         more = {"KeyMarker": key} | ({"VersionIdMarker": version} if version else {}) if token else {}
         page = await self._call("list_object_versions", **arguments, **more)
-        following = f"{page.get('NextKeyMarker', '')}\0{page.get('NextVersionIdMarker', '')}"
-        return page, following if page.get("IsTruncated") else ""
+        key = page.get("NextKeyMarker", "")
+        return page, _following(page, key and f"{key}\0{page.get('NextVersionIdMarker', '')}")
 
     def _files(self, page: Any) -> Sequence[RemoteFile]:
         listed = page.get("Versions" if self._versions else "Contents", [])
@@ -237,7 +265,17 @@ class S3Driver(Rooted):
             identity=version if version and version != "null" else etag,
             mtime_ns=nanoseconds(answer.get("LastModified")),
             md5=md5_of_etag(etag) if plain else None,
+            parts_md5=parts_md5_of_etag(etag) if plain else None,
         )
+
+
+def _following(page: Any, token: str) -> str:
+    """Return the token of the next page; empty after the last one. A listing never just ends."""
+    if not page.get("IsTruncated"):
+        return ""
+    if not token:
+        raise BrokenAnswerError("the store did not say where its listing goes on")
+    return token
 
 
 def _text(value: Any) -> Any:

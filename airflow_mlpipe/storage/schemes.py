@@ -51,7 +51,9 @@ def _driver_of(name: str, url: str, options: Mapping[str, Any], answer_s: float)
             "abfss://FILESYSTEM@ACCOUNT.dfs.core.windows.net/PATH or register_azure_data_lake_gen2"
         )
     if is_database(url):
-        raise NotSupportedError(f"datastore '{name}' is a database, which has no files; read it by a query")
+        from airflow_mlpipe.storage.database import no_files
+
+        raise no_files(name)
     if scheme not in REMOTE:
         raise NotSupportedError(
             f"datastore '{name}': scheme '{scheme}' is not supported; use a folder (a path or file:///path), s3://, "

@@ -19,7 +19,6 @@ from airflow_mlpipe.model.expression import METADATA, evaluate, names_in
 from airflow_mlpipe.model.nearest import nearest
 from airflow_mlpipe.model.operation import Filter, Operation, Sample, Skip, Take
 from airflow_mlpipe.model.partition import PartitionFormat
-from airflow_mlpipe.storage.database import Database
 from airflow_mlpipe.storage.datastore import OWN_FOLDERS, LocalStore
 from airflow_mlpipe.storage.records import Record, Walk
 from airflow_mlpipe.storage.tree import variant_of
@@ -27,14 +26,18 @@ from airflow_mlpipe.storage.walk import walk
 from airflow_mlpipe.storage.wildcard import is_pattern
 
 if TYPE_CHECKING:
+    from airflow_mlpipe.storage.database import Database
     from airflow_mlpipe.storage.listing import RemoteFile
     from airflow_mlpipe.storage.remote import RemoteStore
 
 Store: TypeAlias = "LocalStore | RemoteStore"
 """A datastore with files, of this machine or elsewhere."""
 
-Stores = Callable[[str], Any]
-"""Opens a datastore by name: a :data:`Store` or a database."""
+AnyStore: TypeAlias = "LocalStore | RemoteStore | Database"
+"""A datastore: one with files, or a database."""
+
+Stores = Callable[[str], AnyStore]
+"""Opens a datastore by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +83,31 @@ class DatasetFile:
     remote: tuple[RemoteStore, RemoteFile] | None = None
 
 
-def walk_source(source: DatastorePath, store: Store) -> Source:
+def check_files(store: AnyStore) -> Store:
+    """Return `store`, if it has files.
+
+    Raises:
+        NotSupportedError: if it is a database.
+    """
+    if isinstance(store, LocalStore):
+        return store
+    from airflow_mlpipe.storage.database import Database
+
+    if isinstance(store, Database):
+        raise store.no_files()
+    return store
+
+
+def walk_source(source: DatastorePath, store: AnyStore) -> Source:
     """Walk a file, folder or pattern as data.
 
     Raises:
         MissingDataError: if it matches nothing.
+        NotSupportedError: if the store is a database.
         StorageError: if something cannot be read or leads out of the store.
         ServiceError: if a remote store cannot be reached or refuses.
     """
-    if isinstance(store, Database):
-        raise store.no_files()
+    store = check_files(store)
     if not isinstance(store, LocalStore):
         from airflow_mlpipe.storage.remote_source import walk_remote
 

@@ -37,6 +37,7 @@ class WebDriver:
     whole_md5 = False
     part_bytes = 1 << 20
     max_parts = 1
+    copied_bytes = 0
 
     def __init__(self, url: str, options: Mapping[str, Any], answer_s: float) -> None:
         parts = urlsplit(url)
@@ -84,6 +85,10 @@ class WebDriver:
     async def create(self) -> None:
         """Refuse: the web is read-only."""
         raise self._read_only()
+
+    async def clock(self) -> str | None:
+        """Refuse; see :meth:`page`."""
+        raise NotSupportedError(f"'{self._url}' has no clock: whatever server answers has its own")
 
     async def stat(self, path: str) -> RemoteFile | None:
         """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
@@ -168,6 +173,14 @@ class WebDriver:
         raise self._read_only()
 
     def is_finished(self, upload: Upload, md5s: Sequence[bytes], there: RemoteFile) -> bool:
+        """Refuse: the web is read-only."""
+        raise self._read_only()
+
+    async def copy(self, source: RemoteFile, path: str) -> None:
+        """Refuse: the web is read-only."""
+        raise self._read_only()
+
+    async def copy_part(self, upload: Upload, number: int, source: RemoteFile) -> str:
         """Refuse: the web is read-only."""
         raise self._read_only()
 

@@ -10,6 +10,7 @@ import postgres
 import pytest
 
 from airflow_mlpipe.catalog.catalog import Catalog
+from airflow_mlpipe.catalog.connection import Database
 from airflow_mlpipe.errors import UnreachableError
 from airflow_mlpipe.model.compute import ComputeSpec
 
@@ -51,6 +52,22 @@ def test_a_server_that_is_coming_up_is_waited_for(server: postgres.Server) -> No
     Catalog.open(server.url, patience_s=30).close()
     coming.join()
     catalog.close()
+
+
+def test_one_that_stays_away_costs_the_patience_once(server: postgres.Server) -> None:
+    database = Database(server.url, patience_s=1.0)
+    assert database.rows("SELECT 1") == [(1,)]
+    server.stop()
+    try:
+        # With a connection that is lost, and with none.
+        for _ in range(2):
+            began = time.monotonic()
+            with pytest.raises(UnreachableError):
+                database.rows("SELECT 1")
+            assert 0.9 < time.monotonic() - began < 1.9
+    finally:
+        server.start()
+        database.close()
 
 
 def test_one_that_was_never_there_is_an_error_at_once(server: postgres.Server) -> None:

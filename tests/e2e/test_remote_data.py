@@ -67,7 +67,7 @@ def lake(workspace: Workspace, endpoint: str, request: pytest.FixtureRequest) ->
     """An empty bucket, registered as the datastore 'lake'."""
     bucket = re.sub("[^a-z]+", "-", request.node.name).strip("-")[:60]
     store = Datastore.register(workspace, "lake", f"s3://{bucket}", endpoint_url=endpoint, key="k", secret="s")
-    workspace.any_store("lake").create_container()
+    workspace.store("lake").create_container()
     return store
 
 
@@ -104,13 +104,13 @@ def decisions(run) -> dict[str, str]:
 
 def text_of(workspace: Workspace, run, step: str, output: str, path: str = "") -> str:
     reference = run.find_step_run(step)[0].get_output_data(output)
-    store = workspace.any_store(reference.datastore_name)
+    store = workspace.store(reference.datastore_name)
     return store.read_bytes(f"{reference.path_on_datastore}/{path}".rstrip("/")).decode()
 
 
 @pytest.mark.parametrize("mode", ["mount", "download"])
 def test_data_is_read_and_written_there_reused_and_watched(workspace: Workspace, lake: Datastore, mode: str):
-    bytes_of = workspace.any_store("lake")
+    bytes_of = workspace.store("lake")
     for name in ("a", "b"):
         bytes_of.write_bytes(f"in/{name}.txt", b"20")
     source = Dataset.File.from_files((lake, "in/*.txt"))
@@ -134,7 +134,7 @@ def test_data_is_read_and_written_there_reused_and_watched(workspace: Workspace,
 
 
 def test_an_output_that_was_changed_or_removed_is_made_again(workspace: Workspace, lake: Datastore):
-    bytes_of = workspace.any_store("lake")
+    bytes_of = workspace.store("lake")
     bytes_of.write_bytes("in/a.txt", b"1")
     source = Dataset.File.from_files((lake, "in/a.txt"))
     first = run_of(workspace, pipeline(workspace, lake, source))
@@ -151,7 +151,7 @@ def test_an_output_that_was_changed_or_removed_is_made_again(workspace: Workspac
 
 
 def test_a_single_file_is_its_path_and_outputs_come_down(workspace: Workspace, lake: Datastore, tmp_path: Path):
-    workspace.any_store("lake").write_bytes("one.txt", b"7")
+    workspace.store("lake").write_bytes("one.txt", b"7")
     run = run_of(workspace, pipeline(workspace, lake, Dataset.File.from_files((lake, "one.txt"))))
     reference = run.find_step_run("train")[0].get_output_data("made")
     assert reference.download(tmp_path / "local") == 2
@@ -167,7 +167,7 @@ def test_a_registered_output_with_a_destination(workspace: Workspace, lake: Data
     )
     run = run_of(workspace, Pipeline(workspace, steps=[step]))
     assert run.get_status() == "Finished"
-    bytes_of = workspace.any_store("lake")
+    bytes_of = workspace.store("lake")
     assert bytes_of.read_bytes("published/here/x.csv") == b"n\n1\n2\n"
     assert Dataset.get_by_name(workspace, "numbers").to_pandas_dataframe()["n"].tolist() == [1, 2]
     # A copy that somebody has removed is restored by a run that reuses the step.
@@ -294,7 +294,7 @@ def test_data_goes_from_one_store_elsewhere_to_another(workspace: Workspace, lak
 
 
 def test_housekeeping_knows_results_elsewhere(workspace: Workspace, lake: Datastore):
-    workspace.any_store("lake").write_bytes("in/a.txt", b"1")
+    workspace.store("lake").write_bytes("in/a.txt", b"1")
     source = Dataset.File.from_files((lake, "in/a.txt"))
     run_of(workspace, pipeline(workspace, lake, source))
     collect_garbage(workspace, delete=True)

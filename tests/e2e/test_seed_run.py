@@ -164,7 +164,7 @@ def test_the_seed_pipeline(ws: Workspace) -> None:
     assert [step.reason for step in forced.get_steps()] == ["regenerate_outputs is on"] * 2
 
     # A changed image under the same name; nothing else is said.
-    Path(ws.store(store.name).path_of("train-images/c.png")).write_text("c")
+    Path(ws.local_store(store.name).path_of("train-images/c.png")).write_text("c")
     changed = Experiment(ws, "Compare").submit(pipeline)
     changed.wait_for_completion(show_output=False)
     reasons = {step.name: step.reason for step in changed.get_steps()}

@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
@@ -311,6 +311,29 @@ def test_data_that_does_not_exist_fails_the_run_with_its_name(site: Site):
     assert run.status == "Failed"
     assert "absent.txt" in run.error
     assert site.statuses(run) == {"read": "not_run"}
+
+
+def test_the_plan_of_a_run_is_tried_again_when_a_store_could_not_be_read(site: Site, tmp_path: Path):
+    folder = site.dir / "stores" / "store" / "moved"
+    folder.symlink_to(tmp_path)
+    run_id = site.submit(reading("moved/in.txt"))
+    asked = site.catalog.get_run(run_id)
+
+    def refused() -> bool:
+        # Airflow makes its database and its logs only now.
+        with suppress(FileNotFoundError):
+            return "leads out of datastore 'store'" in site.task_log(asked, "reuse_check", 1)
+        return False
+
+    eventually(refused)
+    folder.unlink()
+    folder.mkdir()
+    (folder / "in.txt").write_text("back")
+    run = site.end_of(run_id)
+
+    assert run.status == "Completed"
+    assert site.output(run, "read") == "back"
+    assert site.task_log(run, "reuse_check", 2)
 
 
 def test_a_run_can_wait_for_its_data_without_a_slot(site: Site):

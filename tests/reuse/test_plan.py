@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from world import World, chain, plan, with_step
 
+from airflow_mlpipe.errors import StorageError, UnreachableError
 from airflow_mlpipe.model.digest import digest_bytes
 from airflow_mlpipe.model.parameter import ParameterSpec
 from airflow_mlpipe.model.result import ObservedInput
@@ -42,6 +43,32 @@ def test_a_changed_step_runs_and_an_equal_output_stops_the_wave():
     changed = with_step(spec, "s1", code=digest_bytes(b"new code, same output"))
     happened = world.run(changed, run="second")
     assert happened == {"s0": "reuse", "s1": "run", "s2": "late reuse", "s3": "late reuse", "s4": "late reuse"}
+
+
+@pytest.mark.parametrize("error", [UnreachableError("d does not answer"), StorageError("d is busy")])
+def test_an_output_that_cannot_be_looked_at_is_a_miss_and_no_doubt(error: Exception):
+    world, spec = World(), chain(2)
+    world.run(spec)
+    for result in world.results:
+        world.broken[result.outputs[0].path] = error
+    planner = Planner(spec, {}, world)
+    first = planner.plan().decisions[0]
+    assert (first.decision, first.reason) == ("run", f"its output 'out' cannot be looked at: {error}")
+    assert world.doubted == {}
+    world.broken.clear()
+    assert planner.plan().all_reused
+
+
+def test_a_datastore_that_does_not_answer_is_asked_once_for_a_plan():
+    """Each question may take its whole patience."""
+    world = World()
+    wide = with_step(chain(2), "s1", inputs=chain(1).steps[0].inputs)
+    world.run(wide)
+    for result in world.results:
+        world.broken[result.outputs[0].path] = UnreachableError("d does not answer")
+    world.looked.clear()
+    assert [d.decision for d in plan(world, wide).decisions] == ["run", "run"]
+    assert len(world.looked) == 1
 
 
 def test_planning_again_behind_a_step_finds_all_that_need_not_run():

@@ -81,10 +81,10 @@ def test_secrets_stay_out_of_the_catalog(workspace, capsys):
     Datastore.register_azure_postgre_sql(workspace, "f", "srv", "db", "user", SECRET)
     Datastore.register_sql(workspace, "g", f"postgresql+psycopg://user:{SECRET}@host/db")
     assert (blob.account_key, blob.sas_token) == (SECRET, None) and workspace.datastores["e"].sas_token == SECRET
-    assert workspace.any_store("b")._options == {"key": "an-id", "secret": SECRET}
+    assert workspace.store("b")._options == {"key": "an-id", "secret": SECRET}
     assert workspace.datastores["c"].url == "https://host/x"
     assert "f" in database(workspace, "f").name and SECRET not in repr(database(workspace, "f"))
-    print([repr(store) for store in workspace.datastores.values()], [repr(workspace.any_store(n)) for n in "abcde"])
+    print([repr(store) for store in workspace.datastores.values()], [repr(workspace.store(n)) for n in "abcde"])
     for row in workspace.catalog.list_datastores():
         print(row)
     shown = capsys.readouterr()
@@ -98,11 +98,11 @@ def test_the_same_again_is_fine_another_is_not(workspace):
     first = Datastore.register(workspace, "s", "s3://bucket", secret="one", key="k")
     assert Datastore.register(workspace, "s", "s3://bucket") == first
     # What was not given again is still known.
-    assert workspace.any_store("s")._options["secret"] == "one"
+    assert workspace.store("s")._options["secret"] == "one"
     with pytest.raises(ConfigError, match=r"has another datastore 's' \(s3://bucket\); give overwrite=True"):
         Datastore.register(workspace, "s", "s3://other")
     Datastore.register(workspace, "s", "s3://other", overwrite=True)
-    assert (workspace.any_store("s").url, workspace.any_store("s")._options) == ("s3://other", {})
+    assert (workspace.store("s").url, workspace.store("s")._options) == ("s3://other", {})
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "ü", "a-b", "x" * 256, None, 3])
@@ -165,12 +165,12 @@ def test_unregister(workspace):
 def test_upload_and_download(workspace, tmp_path, s3_server, capsys):
     url = f"s3://sdk-{next(NUMBERS)}/in"
     store = Datastore.register(workspace, "s", url, endpoint_url=s3_server, key="k", secret=SECRET)
-    workspace.any_store("s").create_container()
+    workspace.store("s").create_container()
     for name in ("a.txt", "sub/b.txt"):
         (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "data" / name).write_text(name)
     reference = store.upload(tmp_path / "data", "up")
-    assert (reference.path_on_datastore, workspace.any_store("s").glob("**")) == ("up", ["up/a.txt", "up/sub/b.txt"])
+    assert (reference.path_on_datastore, workspace.store("s").glob("**")) == ("up", ["up/a.txt", "up/sub/b.txt"])
     assert "Uploaded up/a.txt, 1 of 2 files" in capsys.readouterr().out
     (tmp_path / "data/a.txt").write_text("new")
     store.upload_files([tmp_path / "data/a.txt"], target_path="up")
@@ -183,7 +183,7 @@ def test_upload_and_download(workspace, tmp_path, s3_server, capsys):
     assert (tmp_path / "out/up/a.txt").read_text() == "new"
     with pytest.raises(MissingDataError, match="nope"):
         store.download(tmp_path / "out", prefix="nope")
-    workspace.any_store("s").close()
+    workspace.store("s").close()
 
 
 @pytest.mark.azure
@@ -193,21 +193,21 @@ def test_a_container_is_made_on_demand(workspace, azure_server):
             workspace, "blob", f"made-{next(NUMBERS)}", emulators.AZURE_ACCOUNT, account_key=emulators.AZURE_KEY,
             endpoint=azure_server, create_if_not_exists=True, overwrite=True,
         )  # fmt: skip
-    workspace.any_store("blob").write_bytes("f", b"1")
-    assert workspace.any_store("blob").read_bytes("f") == b"1"
-    workspace.any_store("blob").close()
+    workspace.store("blob").write_bytes("f", b"1")
+    assert workspace.store("blob").read_bytes("f") == b"1"
+    workspace.store("blob").close()
 
 
 @pytest.mark.s3
 def test_credentials_of_a_connection(workspace, s3_server, monkeypatch):
     Datastore.register(workspace, "s", f"s3://sdk-{next(NUMBERS)}", conn_id="my_s3")
     with pytest.raises(ConfigError, match="there is no connection 'my_s3'"):
-        workspace.any_store("s")
+        workspace.store("s")
     monkeypatch.setenv("AIRFLOW_CONN_MY_S3", f"aws://id:{SECRET}@/?endpoint_url={s3_server}")
-    workspace.any_store("s").create_container()
-    workspace.any_store("s").write_bytes("f", b"1")
-    assert workspace.any_store("s").exists("f")
-    workspace.any_store("s").close()
+    workspace.store("s").create_container()
+    workspace.store("s").write_bytes("f", b"1")
+    assert workspace.store("s").exists("f")
+    workspace.store("s").close()
 
 
 def test_a_database_is_read_and_never_written(workspace, tmp_path):
@@ -250,4 +250,4 @@ def test_a_fresh_process_reads_a_kept_secret(workspace, tmp_path):
 
     Datastore.register(workspace, "s", "s3://bucket", secret=SECRET)
     again = Workspace.from_config(tmp_path)
-    assert again.any_store("s")._options == {"secret": SECRET}
+    assert again.store("s")._options == {"secret": SECRET}

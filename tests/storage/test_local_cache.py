@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -14,11 +15,16 @@ from pathlib import Path
 import pytest
 from web_site import Site, serving
 
+from airflow_mlpipe.catalog.rows import DatastoreRow
+from airflow_mlpipe.engine.room import Room
 from airflow_mlpipe.errors import ParameterError, StorageError
+from airflow_mlpipe.model.data import DatasetSpec, DatastorePath
+from airflow_mlpipe.sdk.workspace import Workspace
 from airflow_mlpipe.storage.datastore import open_store
 from airflow_mlpipe.storage.listing import RemoteFile
 from airflow_mlpipe.storage.local_cache import LocalCache
 from airflow_mlpipe.storage.remote import RemoteStore
+from airflow_mlpipe.storage.selection import at_hand, dataset_files
 
 CLOCK = itertools.count(10**9)
 
@@ -160,6 +166,20 @@ def test_what_failed_leaves_no_entry(site: Site, store: RemoteStore, tmp_path: P
     with pytest.raises(StorageError, match="changed since it was listed"), cache.holding(store, wanted):
         pass
     assert cache.size_bytes() == 0 and list((tmp_path / "cache/used").iterdir()) == []
+
+
+@pytest.mark.parametrize("side", ["workspace", "engine"])
+def test_the_setting_of_a_workspace_bounds_it(side: str, site: Site, tmp_path: Path) -> None:
+    made = Workspace.create("tests", path=tmp_path)
+    made.catalog.put_datastore(DatastoreRow(name="web", url=site.url, options={"allow_private": True}))
+    config = json.loads((made.dir / "config.json").read_text())
+    (made.dir / "config.json").write_text(json.dumps({**config, "settings": {"cache_limit_bytes": 250}}))
+    opener = Workspace.from_config(made.dir / "config.json").store if side == "workspace" else Room(made.dir).store
+    spec = DatasetSpec(kind="file", sources=tuple(DatastorePath(datastore="web", path=name) for name in "abcd"))
+    with at_hand(dataset_files(spec, opener)) as found:
+        assert [file.place.read_bytes()[:1] for file in found] == [b"a", b"b", b"c", b"d"]
+    assert LocalCache(made.dir / "cache").size_bytes() == 200
+    opener("web").close()
 
 
 @pytest.mark.parametrize("limit", [-1, 1.5, True, "1"])

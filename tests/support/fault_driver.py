@@ -137,8 +137,9 @@ def _serve() -> None:
     import fault_site
 
     from airflow_mlpipe.model.result import TreeManifest
+    from airflow_mlpipe.sdk import housekeeping, workspace
 
-    assert ctypes, fault_site
+    assert ctypes and fault_site and housekeeping and workspace
     # Pydantic looks for its plugins, in the files of every distribution, when it builds its first model.
     TreeManifest()
     for line in sys.stdin:

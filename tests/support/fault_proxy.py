@@ -13,10 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import urlsplit
 
-Kind = Literal["busy", "stall", "stall midway", "truncate", "cut", "flip", "flip upload", "late", "trickle"]
-"""``busy`` answers 503 without asking; ``stall`` never answers; ``stall midway`` stops after half of the body;
-``truncate`` ends the connection after half of the body; ``cut`` at once; ``flip`` turns one bit of the answer's body;
-``flip upload`` one of the request's; ``late`` answers 500 after the work was done; ``trickle`` sends single bytes."""
+Kind = Literal["busy", "unknown", "stall", "stall midway", "truncate", "cut", "flip", "flip upload", "late", "trickle"]
+"""``busy`` answers 503 without asking, ``unknown`` 501; ``stall`` never answers; ``stall midway`` stops after half of
+the body; ``truncate`` ends the connection there; ``cut`` at once; ``flip`` turns one bit of the answer's body, ``flip
+upload`` one of the request's; ``late`` answers 500 after the work was done; ``trickle`` sends single bytes."""
 
 
 @dataclass
@@ -48,6 +48,7 @@ class Proxy:
         requests: method and path of every request.
         sent_bytes: bytes of bodies that were sent to the client.
         pace: waited for before each byte that is trickled.
+        headers: replaced in every answer of the server; None takes one out.
     """
 
     upstream: str
@@ -56,6 +57,7 @@ class Proxy:
     requests: list[tuple[str, str]] = field(default_factory=list)
     sent_bytes: int = 0
     pace_s: float = 0.0
+    headers: dict[str, str | None] = field(default_factory=dict)
     ended: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -122,6 +124,8 @@ class _Exchange:
         kind = fault.kind if fault else None
         if kind == "busy":
             self._send(503, [], b"<Error><Code>SlowDown</Code><Message>Slow down</Message></Error>")
+        elif kind == "unknown":
+            self._send(501, [], b"<Error><Code>NotImplemented</Code><Message>What?</Message></Error>")
         elif kind == "stall":
             self._proxy.ended.wait()
             handler.close_connection = True
@@ -131,6 +135,9 @@ class _Exchange:
             if kind == "flip upload" and data:
                 data = _flipped(data)
             status, headers, body = self._ask(data, drop_md5=kind == "flip upload")
+            replaced = {name.lower(): value for name, value in self._proxy.headers.items()}
+            headers = [(name, replaced.get(name.lower(), value)) for name, value in headers]
+            headers = [(name, value) for name, value in headers if value is not None]
             if fault is not None and fault.hide_checksums:
                 headers = [pair for pair in headers if "checksum" not in pair[0].lower()]
             self._answer(kind, status, headers, body)

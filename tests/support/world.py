@@ -47,10 +47,11 @@ class World:
 
     data: bytes = b"hello"
     results: list[StepResult] = field(default_factory=list)
-    broken: dict[str, str] = field(default_factory=dict)
+    broken: dict[str, str | Exception] = field(default_factory=dict)
     versions: dict[str, tuple[str, str]] = field(default_factory=dict)
     doubted: dict[str, str] = field(default_factory=dict)
     queries: list[str] = field(default_factory=list)
+    looked: list[str] = field(default_factory=list)
     packages: dict[str, str] = field(default_factory=lambda: {"python": "3.11"})
     clock: datetime = NOON
 
@@ -61,7 +62,11 @@ class World:
         return digest_bytes(self.data)
 
     def problem(self, output: OutputRecord):
-        return self.broken.get(output.path)
+        self.looked.append(output.path)
+        problem = self.broken.get(output.path)
+        if isinstance(problem, Exception):
+            raise problem
+        return problem
 
     def resolve(self, observed: ObservedInput):
         return self.versions.get(observed.name, ("?", None))
