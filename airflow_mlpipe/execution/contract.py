@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_mlpipe.model.base import Frozen
 from airflow_mlpipe.model.data import AccessMode, DatasetSpec
@@ -16,6 +17,9 @@ from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.parameter import ParameterValue
 from airflow_mlpipe.model.result import OutputRecord
 from airflow_mlpipe.model.step import StepSpec
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.storage.mount import RemoteMount
 
 PROTOCOL_VERSION = 1
 """Version of :class:`StepContext`. A process that meets a newer one refuses it rather than half understand it."""
@@ -138,6 +142,7 @@ class StepJob:
         outputs: where each output port has to be written.
         inputs: what the inputs were.
         links: symbolic links outside of `work` that were made for the step (``path_on_compute``).
+        mounts: what its process reads of datastores elsewhere; they last until :meth:`close_mounts`.
     """
 
     step: StepSpec
@@ -148,6 +153,17 @@ class StepJob:
     outputs: Mapping[str, Path]
     inputs: Mapping[str, StagedInput]
     links: tuple[Path, ...] = ()
+    mounts: tuple[RemoteMount, ...] = ()
+
+    def close_mounts(self) -> None:
+        """Take the mounts away; a process that still reads there gets errors. Doing it twice is fine."""
+        for mount in self.mounts:
+            mount.close()
+
+    @property
+    def mount_trouble(self) -> str | None:
+        """Why a read of a mount failed first, or None."""
+        return next((mount.troubles[0] for mount in self.mounts if mount.troubles), None)
 
     @property
     def cwd(self) -> Path:
