@@ -85,6 +85,11 @@ class RemoteMount:
             self.close()
             raise
 
+    @property
+    def pid(self) -> int:
+        """The process that it lives in."""
+        return int(self._process.pid)
+
     def close(self) -> None:
         """Take the mount away; the empty folder stays. A process that still reads there gets errors.
 

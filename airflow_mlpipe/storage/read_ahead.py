@@ -26,14 +26,17 @@ BLOCK_BYTES = 256 << 10
 WHOLE_BYTES = 4 << 20
 """Files up to this size are read whole."""
 
-REQUEST_BLOCKS = 64
+REQUEST_BLOCKS = 32
 """How many blocks one request asks for at most."""
 
-AHEAD_BLOCKS = 192
+AHEAD_BLOCKS = 128
 """How many blocks are asked for ahead of a reader, at most."""
 
-CACHE_BLOCKS = 640
-"""How many blocks are kept in memory: 160 MiB."""
+CACHE_BLOCKS = 384
+"""How many blocks are kept in memory: 96 MiB."""
+
+# Ahead of who has read on for the first time; then twice as many each time.
+_FIRST_BLOCKS = 4
 
 # Reads that the kernel makes ahead arrive in any order, within this many blocks.
 _DISORDER = 8
@@ -150,16 +153,19 @@ class ReadAhead:
         """Ask for what comes next, the more the longer somebody reads on."""
         if content.whole:
             return
-        if not -_DISORDER <= first - reader.last <= _DISORDER:
+        # Who begins at the start of a file most likely reads on.
+        near = first == 0 if reader.last < 0 else -_DISORDER <= first - reader.last <= _DISORDER
+        if not near:
             reader.window = reader.asked = 0
             reader.last = last
             return
-        if last > reader.last:
-            reader.last = last
+        if last <= reader.last:
+            return
+        reader.last = last
+        # In large requests, not one for each block that was read; and never much more than what was read so far.
+        if reader.asked - reader.last - 1 < -(-reader.window // 2) or not reader.window:
             most = min(AHEAD_BLOCKS, CACHE_BLOCKS // (3 * len(self._readers)))
-            reader.window = min(max(2 * reader.window, 1), most)
-        # In large requests, not one for each block that was read.
-        if reader.asked - reader.last - 1 < -(-reader.window // 2):
+            reader.window = min(max(2 * reader.window, _FIRST_BLOCKS), most)
             start = max(reader.asked, reader.last + 1)
             reader.asked = min(reader.last + 1 + reader.window, content.blocks)
             if start < reader.asked:
