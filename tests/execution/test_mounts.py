@@ -6,6 +6,10 @@ import itertools
 import json
 import logging
 import os
+import select
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -160,6 +164,49 @@ def test_a_step_whose_read_hangs_ends_in_time(bench, lake, proxy, mounts) -> Non
     assert exit.timed_out and time.monotonic() - began < 15
     discard(job)
     assert mounted(bench.root) == []
+
+
+RUNNER = """
+import json, sys
+from pathlib import Path
+from airflow_mlpipe.execution.contract import RunIdentity, StagedInput
+from airflow_mlpipe.execution.launch import launch
+from airflow_mlpipe.execution.stage import stage
+from airflow_mlpipe.model.step import StepSpec
+from airflow_mlpipe.storage.datastore import LocalStore, open_store
+root, step, digest, url, options = json.loads(sys.stdin.readline())
+stores = {
+    "workspaceblobstore": LocalStore("workspaceblobstore", Path(root, "stores/workspaceblobstore")),
+    "lake": open_store("lake", url, options),
+}
+run = RunIdentity(run_id="r", step_run_id="sr", experiment="e", pipeline="p", workspace=Path(root), parameters={})
+job = stage(
+    StepSpec.model_validate(step), run, {"data": StagedInput(digest)}, store=stores.__getitem__,
+    default=stores["workspaceblobstore"], work=Path(root, "work/sr/try-1"),
+)
+launch(job, on_line=lambda stream, line: print(job.mounts[0].pid, line, flush=True))
+"""
+
+
+def test_script_and_mount_end_with_a_runner_that_is_killed(bench, lake, mounts) -> None:
+    script = "import os, sys, time; open(sys.argv[1]).read(); print(os.getpid(), flush=True); time.sleep(600)"
+    source = dataset("in/a.txt")
+    step = bench.python(script, **reading(source)).model_dump(mode="json")
+    digest = source_digest(source, bench.stores.__getitem__)
+    given = [str(bench.workspace), step, digest, lake.url, lake.definition["options"]]
+    runner = subprocess.Popen([sys.executable, "-c", RUNNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert runner.stdin is not None and runner.stdout is not None
+    with runner.stdin, runner.stdout:
+        runner.stdin.write(json.dumps(given).encode() + b"\n")
+        runner.stdin.flush()
+        watched = [os.pidfd_open(int(pid)) for pid in runner.stdout.readline().split()]
+        assert mounted(bench.root) == [bench.workspace / "work/sr/try-1/inputs/data"]
+        runner.kill()
+        assert runner.wait(30) == -signal.SIGKILL
+    ended = [bool(select.select([each], [], [], 20)[0]) for each in watched]
+    for each in watched:
+        os.close(each)
+    assert ended == [True, True] and mounted(bench.root) == []
 
 
 def test_a_later_try_takes_away_what_a_killed_one_left(bench, lake, mounts) -> None:

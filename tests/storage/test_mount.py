@@ -276,6 +276,16 @@ class TestNoMount:
         with pytest.raises(CannotMountError, match="Unable to find libfuse; apt-get install fuse3"):
             RemoteMount([], tmp_path / "point")
 
+    @pytest.mark.skipif(
+        os.geteuid() != 0 or not shutil.which("setpriv"), reason="rights are taken from root by setpriv"
+    )
+    def test_an_unprivileged_container(self, mounts: None, tmp_path: Path) -> None:
+        # What root may do in one: everything but to mount.
+        code = f"from airflow_mlpipe.storage.mount import *; RemoteMount([], Path({str(tmp_path / 'point')!r}))"
+        command = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode != 0 and "CannotMountError" in done.stderr and "not permitted" in done.stderr
+
     def test_what_the_system_says_is_told(self, mounts: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(mount_module, "_document", lambda *_: refused(tmp_path / "gone"))
         with pytest.raises(CannotMountError, match=r"bad mount point|No such file|gone"):
