@@ -35,8 +35,12 @@ AHEAD_BLOCKS = 128
 CACHE_BLOCKS = 384
 """How many blocks are kept in memory: 96 MiB."""
 
+AHEAD_FILES = 64
+"""How many small files are asked for ahead of somebody who reads one after the other, at most."""
+
 # Ahead of who has read on for the first time; then twice as many each time.
 _FIRST_BLOCKS = 4
+_FIRST_FILES = 2
 
 # Reads that the kernel makes ahead arrive in any order, within this many blocks.
 _DISORDER = 8
@@ -75,11 +79,13 @@ class ReadAhead:
         self._contents = [_content(store, file) for store, file in files]
         self._readers: dict[int, _Reader] = {}
         self._numbers = count(1)
+        # Somebody who reads small files in their order, over all of them.
+        self._walk = _Reader(0, -_DISORDER - 1)
         self._kept: OrderedDict[tuple[int, int], Future[bytes]] = OrderedDict()
         self._lock = threading.Lock()
         # What is waited for never stands in line behind what may be wanted later.
         self._wanted_now = ThreadPoolExecutor(16, thread_name_prefix="read")
-        self._wanted_later = ThreadPoolExecutor(4, thread_name_prefix="ahead")
+        self._wanted_later = ThreadPoolExecutor(8, thread_name_prefix="ahead")
 
     def open(self, number: int) -> int:
         """Begin to read a file; return what :meth:`read` and :meth:`close` know the reader by.
@@ -118,7 +124,10 @@ class ReadAhead:
             if content.failure is not None:
                 raise content.failure
             pieces = self._ask(known.number, first, last + 1, self._wanted_now)
-            self._go_ahead(known, content, first, last)
+            if content.whole:
+                self._next_files(known.number)
+            else:
+                self._next_blocks(known, content, first, last)
         blocks = [piece.result() for piece in pieces]
         self._compare(known.number, content)
         start = offset - first * BLOCK_BYTES
@@ -149,10 +158,29 @@ class ReadAhead:
         self._trim()
         return found[first - low : end - low]
 
-    def _go_ahead(self, reader: _Reader, content: _Content, first: int, last: int) -> None:
-        """Ask for what comes next, the more the longer somebody reads on."""
-        if content.whole:
+    def _next_files(self, number: int) -> None:
+        """Ask for the small files that come next, the more of them the longer somebody reads one after the other."""
+        step, self._walk.last = number - self._walk.last, number
+        if not 0 < step <= _DISORDER:
+            if step != 0:
+                self._walk = _Reader(number, number)
             return
+        walk = self._walk
+        if walk.asked - number - 1 >= -(-walk.window // 2) and walk.window:
+            return
+        walk.window = min(max(2 * walk.window, _FIRST_FILES), AHEAD_FILES)
+        blocks = 0
+        for each in range(max(walk.asked, number + 1), min(number + 1 + walk.window, len(self._contents))):
+            content = self._contents[each]
+            walk.asked = each + 1
+            blocks += content.blocks
+            if blocks > AHEAD_BLOCKS:
+                break
+            if content.whole and content.blocks and content.failure is None:
+                self._ask(each, 0, content.blocks, self._wanted_later)
+
+    def _next_blocks(self, reader: _Reader, content: _Content, first: int, last: int) -> None:
+        """Ask for what comes next in a file, the more the longer somebody reads on."""
         # Who begins at the start of a file most likely reads on.
         near = first == 0 if reader.last < 0 else -_DISORDER <= first - reader.last <= _DISORDER
         if not near:
