@@ -73,6 +73,16 @@ def gcs_server() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def mounts() -> None:
+    """Skips unless datastores can be mounted on this machine."""
+    import mounting
+
+    reason = mounting.missing()
+    if reason is not None:
+        pytest.skip(f"no mounts here: {reason}")
+
+
 def _need(missing: str | None, library: str, extra: str) -> None:
     if missing is None and find_spec(library) is None:
         missing = f"{library} is not installed: pip install 'airflow-mlpipe[{extra}]'"

@@ -30,6 +30,7 @@ from airflow_mlpipe.model.result import ObservedInput, StepResult
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.storage.content import keep_source
 from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.mount_points import release_mounts
 from airflow_mlpipe.storage.outputs import sweep_attempt
 from airflow_mlpipe.storage.selection import Stores, check_files
 from airflow_mlpipe.storage.stat_index import StatIndex
@@ -185,14 +186,20 @@ def _launched(
 
 
 def _collect(job: StepJob, exit: Exit, kept: Kept, site: Site) -> Collected:
+    # What was kept may have been read there; from now on all that it had to say is known.
+    job.close_mounts()
     return collect(job, exit, kept, store=site.store, content=site.content, index=site.index, manifests=site.default)
 
 
 def _end_earlier_tries(run: RunIdentity) -> None:
-    """End what is left of a try that is still being ended: it would write to the places of the next one."""
+    """End what is left of a try that is still being ended: it would write to the places of the next one.
+
+    Mounts of one that was killed are taken away, before anything removes its folder.
+    """
     tries = step_run_folder(run.workspace.absolute(), run.step_run_id)
     if tries.exists():
         end_carriers(f"{mark_of(tries)}/")
+        release_mounts(tries)
 
 
 def _keep_names(step: StepSpec, key: StepKey, site: Site) -> None:
@@ -255,6 +262,8 @@ def _keep_failure(job: StepJob, exit: Exit | None, kept: Kept | None, site: Site
             # Most likely the step has filled the disk.
             _sweep_outputs(job, site)
             _note_failure(job, exit, kept, site, number)
+        finally:
+            job.close_mounts()
     except MlpipeError as error:
         _log.warning("step '%s': what it wrote could not be kept: %s", job.step.name, error.message)
 
@@ -285,6 +294,7 @@ def _note_failure(job: StepJob, exit: Exit | None, kept: Kept | None, site: Site
     site.catalog.update_step(run_id, job.step.id, of_try=number, written=written, exit_code=code)
     for link in job.links:
         link.unlink(missing_ok=True)
+    job.close_mounts()
     shutil.rmtree(job.work / "inputs", ignore_errors=True)
 
 

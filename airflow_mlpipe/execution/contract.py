@@ -20,6 +20,7 @@ from airflow_mlpipe.model.step import StepSpec
 
 if TYPE_CHECKING:
     from airflow_mlpipe.execution.references import RemoteReference
+    from airflow_mlpipe.storage.mount import RemoteMount
 
 PROTOCOL_VERSION = 1
 """Version of :class:`StepContext`. A process that meets a newer one refuses it rather than half understand it."""
@@ -143,6 +144,7 @@ class StepJob:
         inputs: what the inputs were.
         references: DataReferences to datastores elsewhere, which the step may write to.
         links: symbolic links outside of `work` that were made for the step (``path_on_compute``).
+        mounts: what its process reads of datastores elsewhere; they last until :meth:`close_mounts`.
     """
 
     step: StepSpec
@@ -154,6 +156,17 @@ class StepJob:
     inputs: Mapping[str, StagedInput]
     references: tuple[RemoteReference, ...] = ()
     links: tuple[Path, ...] = ()
+    mounts: tuple[RemoteMount, ...] = ()
+
+    def close_mounts(self) -> None:
+        """Take the mounts away; a process that still reads there gets errors. Doing it twice is fine."""
+        for mount in self.mounts:
+            mount.close()
+
+    @property
+    def mount_trouble(self) -> str | None:
+        """Why a read of a mount failed first, or None."""
+        return next((mount.troubles[0] for mount in self.mounts if mount.troubles), None)
 
     @property
     def cwd(self) -> Path:

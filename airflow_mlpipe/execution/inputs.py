@@ -1,4 +1,4 @@
-"""Where a step finds its inputs: real paths, private copies, or folders of links in v1's layout."""
+"""Where a step finds its inputs: real paths, private copies, folders of links in v1's layout, or mounts."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_mlpipe.errors import MissingDataError, PipelineError
+from airflow_mlpipe.errors import DigestMismatchError, MissingDataError, PipelineError
 from airflow_mlpipe.execution.contract import ContextInput, StagedInput
 from airflow_mlpipe.model.data import DatasetSpec, DatasetView, DatastorePath, InputSpec, StepOutputRef
+from airflow_mlpipe.model.result import OutputRecord
+from airflow_mlpipe.storage.content import walked_digest
 from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.mount import CannotMountError, RemoteMount, check_mountable
 from airflow_mlpipe.storage.outputs import materialise
-from airflow_mlpipe.storage.selection import Stores, at_hand, check_files, empty_folders, files_of, walk_sources
+from airflow_mlpipe.storage.selection import Source, Stores, at_hand, check_files, empty_folders, files_of, walk_sources
 
 if TYPE_CHECKING:
     from airflow_mlpipe.execution.references import RemoteReference
+    from airflow_mlpipe.storage.remote import RemoteStore
 
 _log = logging.getLogger(__name__)
 
@@ -26,27 +30,32 @@ _PLAIN = re.compile(r"\w[\w.-]*")
 class InputPlaces:
     """Prepares the inputs of one try."""
 
-    def __init__(self, store: Stores, work: Path, cwd: Path) -> None:
+    def __init__(self, store: Stores, work: Path, cwd: Path, streamed: bool = True) -> None:
         """Place inputs of a step.
 
         Args:
             store: opens a datastore by name.
             work: folder of the try, where copies and links are made.
             cwd: the step's working directory, to which a relative ``path_on_compute`` belongs.
+            streamed: whether what lies elsewhere may be a mount, which ends with this process; else it is downloaded.
         """
         self._store = store
         self._work = work
         self._cwd = cwd
         self.references: list[RemoteReference] = []
         """DataReferences to datastores elsewhere: the step may write to them."""
+        self._streamed = streamed
         self.links: list[Path] = []
         """Links that were made outside of `work`."""
+        self.mounts: list[RemoteMount] = []
+        """Mounts that were made, to be closed when nobody reads there any more."""
 
     def place(self, port: InputSpec, known: StagedInput) -> ContextInput:
         """Make the input available and return what the step is told about it.
 
         Raises:
             MissingDataError: if there is nothing to read. A mounted DataReference may point at nothing yet.
+            DigestMismatchError: if a dataset elsewhere is not what the step's key was made of.
             PipelineError: if ``path_on_compute`` cannot be made.
             StorageError: if something cannot be read or written.
         """
@@ -70,7 +79,19 @@ class InputPlaces:
 
     def _path(self, port: InputSpec, source: DatasetSpec | DatastorePath, known: StagedInput) -> Path:
         place = self._own_place(port)
+        if isinstance(source, DatastorePath) and known.record is None and port.mode == "mount":
+            # Unlike anything else that is mounted it may be written to.
+            opened = check_files(self._store(source.datastore))
+            if not isinstance(opened, LocalStore):
+                return self._referred(port, source, opened, place)
         dataset = source if isinstance(source, DatasetSpec) else DatasetSpec(kind="file", sources=(source,))
+        elsewhere = any(not isinstance(self._store(each.datastore), LocalStore) for each in dataset.sources)
+        # A store elsewhere has no empty folders to show.
+        if self._streamed and port.mode == "mount" and elsewhere and (known.record is None or known.record.files):
+            try:
+                return self._mounted(port, dataset, known, place)
+            except CannotMountError as reason:
+                _log.info("input '%s' is downloaded, not mounted: %s", port.name, reason.message)
         if len(dataset.sources) > 1 or dataset.operations:
             return self._laid_out(dataset, place, copy=port.mode == "download")
         (only,) = dataset.sources
@@ -78,14 +99,8 @@ class InputPlaces:
         expected = known.record.digest if known.record else None
         if port.mode == "download":
             return materialise(only, store, place, expected=expected)
-        if isinstance(source, DatastorePath) and known.record is None and not isinstance(store, LocalStore):
-            from airflow_mlpipe.execution.references import RemoteReference
-
-            self.references.append(RemoteReference.lay(port.name, source, store, place))
-            return self.references[-1].path
         if not isinstance(store, LocalStore):
-            # v1 promises a copy where there is nothing to mount.
-            _log.info("input '%s' lies in datastore '%s' and is downloaded", port.name, store.name)
+            # v1 promises a copy where nothing can be mounted.
             return _read_only(materialise(only, store, place, expected=expected))
         path = store.path_of(only.path)
         if isinstance(port.source, DatastorePath) or (path.exists() and (path.is_file() or only.path)):
@@ -94,6 +109,38 @@ class InputPlaces:
             raise MissingDataError(f"input '{port.name}': output '{known.record.name}' is gone from '{path}'")
         # A pattern, or a store's root, where our own folders are no content.
         return self._laid_out(dataset, place, copy=False)
+
+    def _referred(self, port: InputSpec, source: DatastorePath, store: RemoteStore, place: Path) -> Path:
+        from airflow_mlpipe.execution.references import RemoteReference
+
+        _log.info("input '%s' lies in datastore '%s' and may be written: it is copied", port.name, store.name)
+        self.references.append(RemoteReference.lay(port.name, source, store, place))
+        return self.references[-1].path
+
+    def _mounted(self, port: InputSpec, dataset: DatasetSpec, known: StagedInput, place: Path) -> Path:
+        """Mount what lies elsewhere, as it was when the step's key was made.
+
+        Raises:
+            CannotMountError: if it has to be downloaded.
+            DigestMismatchError: if it has changed since.
+        """
+        walked = walk_sources(dataset.sources, self._store)
+        files = files_of(dataset, walked)
+        check_mountable(files)
+        if known.record is not None:
+            _check_record(walked[0], known.record)
+        elif isinstance(port.bound, DatasetSpec) and walked_digest(dataset, walked) != known.digest:
+            raise DigestMismatchError(
+                f"input '{port.name}' has changed since the step's key was made; try again, and write data that steps "
+                "read to a new place"
+            )
+        folders = () if dataset.operations else empty_folders(walked)
+        name = port.name
+        mount = RemoteMount(files, place, folders, lambda text: _log.warning("input '%s': %s", name, text))
+        self.mounts.append(mount)
+        _log.info("input '%s' is mounted, %s files", port.name, f"{len(files):,}")
+        alone = len(walked) == 1 and walked[0].found.is_file and not dataset.operations
+        return place / files[0].name if alone else place
 
     def _own_place(self, port: InputSpec) -> Path:
         folder = self._work / "inputs"
@@ -140,6 +187,18 @@ class InputPlaces:
         if not wanted.is_relative_to(self._work):
             self.links.append(wanted)
         return wanted
+
+
+def _check_record(walked: Source, record: OutputRecord) -> None:
+    """Compare an output elsewhere with what was committed.
+
+    Raises:
+        CannotMountError: if its store does not say that it is the same; its bytes may be, and a download compares them.
+    """
+    from airflow_mlpipe.storage.remote_source import stored_identity
+
+    if record.stored is None or stored_identity(walked.remote.values(), record.path) != record.stored:
+        raise CannotMountError(f"datastore '{record.datastore}' does not say that output '{record.name}' is unchanged")
 
 
 def _read_only(path: Path) -> Path:

@@ -108,6 +108,9 @@ def launch(
             end_tree([process.pid], grace_s)
             raise
         finally:
+            if process.poll() is None:
+                # Not even a killed process ends before its read of a mount does, and the network may hang.
+                job.close_mounts()
             # Reaped by now unless it was still running: end_tree waits through another handle.
             code = process.wait()
             ended_at = now()

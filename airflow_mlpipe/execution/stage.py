@@ -22,6 +22,7 @@ from airflow_mlpipe.execution.variables import variables
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.storage.atomic import system_errors
 from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.mount_points import release_mounts
 from airflow_mlpipe.storage.outputs import place_of, sweep_attempt
 from airflow_mlpipe.storage.selection import Stores, check_files
 from airflow_mlpipe.storage.snapshot import extract_snapshot
@@ -37,6 +38,7 @@ def stage(
     work: Path,
     parent: Mapping[str, str] = os.environ,
     passed: Collection[str] = (),
+    streamed: bool = True,
 ) -> StepJob:
     """Prepare one try of a step: its code, inputs, places for outputs, arguments and environment.
 
@@ -52,15 +54,19 @@ def stage(
         work: folder of this try; emptied if it exists.
         parent: the environment to inherit from.
         passed: names or patterns of variables to inherit in addition to the usual ones.
+        streamed: whether inputs in datastores elsewhere may be mounts, which end with this process or when the job is
+            discarded; else they are downloaded.
 
     Raises:
         MissingDataError: if the snapshot or an input is not there.
+        DigestMismatchError: if a dataset elsewhere is not what the step's key was made of.
         PipelineError: if an input's ``path_on_compute`` cannot be made.
         StorageError: if something cannot be read or written.
     """
     work = work.absolute()
     cwd = work / "code"
-    places = InputPlaces(store, work, cwd)
+    places = InputPlaces(store, work, cwd, streamed)
+    release_mounts(work)
     with system_errors("write", work):
         if work.exists():
             shutil.rmtree(work)
@@ -81,6 +87,7 @@ def stage(
             inputs=dict(inputs),
             references=tuple(places.references),
             links=tuple(places.links),
+            mounts=tuple(places.mounts),
         )
         with system_errors("write", work):
             job.context_file.write_text(context.model_dump_json(), encoding="utf-8")
@@ -88,6 +95,8 @@ def stage(
                 file.touch()
     except BaseException:
         _unlink(places.links)
+        for mount in places.mounts:
+            mount.close()
         raise
     return job
 
@@ -95,6 +104,7 @@ def stage(
 def discard(job: StepJob) -> None:
     """Remove what staging made, once nothing of it is needed any more. What cannot be removed stays."""
     _unlink(job.links)
+    job.close_mounts()
     shutil.rmtree(job.work, ignore_errors=True)
     with suppress(OSError):
         # The folder of the step run goes with its last try.

@@ -52,6 +52,8 @@ def lay_out(step: StepRun) -> StepJob:
         default=workspace.default_store,
         work=workspace.dir / "work" / copy_id / "1",
         passed=passed,
+        # The copy may outlive this process.
+        streamed=False,
     )
     try:
         lend(job, partial(credentials_of, workspace), workspace.settings.get("pass_credentials", ()))

@@ -103,7 +103,9 @@ class FileDataset(AbstractDataset):
     def mount(self, mount_point: str | os.PathLike[str] | None = None, **kwargs: Any) -> MountContext:
         """Return a context in which its files are at a path of this machine, read-only.
 
-        Nothing is copied of a datastore of this machine; what lies elsewhere is downloaded when the mount starts.
+        Nothing is copied of a datastore of this machine. What lies elsewhere is read over the network when it is read
+        at the path, where this machine can mount; else it is downloaded when the mount starts, and a warning in the
+        log says why. A file that changes meanwhile is an input/output error, never mixed bytes.
 
         Args:
             mount_point: an empty folder, made if need be; by default a new temporary one.

@@ -35,11 +35,14 @@ def source_digest(source: DatasetSpec | DatastorePath, store: Stores, index: Sta
         StorageError: if one cannot be read or holds a link out of its store.
     """
     spec = _whole(source)
-    if spec.query is not None:
-        trees = [query_tree(spec, store).digest]
-    else:
-        trees = [_digest(each, index) for each in _walked(spec, store)]
-    return dataset_identity(trees, _options(spec), _operations(spec))
+    if spec.query is None:
+        return walked_digest(spec, walk_sources(spec.sources, store), index)
+    return dataset_identity([query_tree(spec, store).digest], _options(spec), _operations(spec))
+
+
+def walked_digest(spec: DatasetSpec, walked: Sequence[Source], index: StatIndex | None = None) -> Digest:
+    """Return what :func:`source_digest` says of a dataset without a query whose sources are walked."""
+    return dataset_identity([_digest(each, index) for each in chosen(spec, walked)], _options(spec), _operations(spec))
 
 
 def dataset_digest(sources: Sequence[DatastorePath], store: Stores, index: StatIndex | None = None) -> Digest:

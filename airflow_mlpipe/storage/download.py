@@ -15,6 +15,7 @@ from airflow_mlpipe.errors import StorageError
 from airflow_mlpipe.model.digest import digest_json
 from airflow_mlpipe.storage.atomic import system_errors
 from airflow_mlpipe.storage.listing import RemoteFile
+from airflow_mlpipe.storage.ranges import check_same
 from airflow_mlpipe.storage.remote_errors import BrokenAnswerError, ChangedError, CorruptError, trouble_of
 from airflow_mlpipe.storage.transfer import (
     ATTEMPTS,
@@ -181,9 +182,7 @@ class _Download:
         return at
 
     def _compare(self, now: RemoteFile) -> None:
-        pairs = ((self._file.identity, now.identity), (self._file.md5, now.md5))
-        if now.size_bytes != self._file.size_bytes or any(a and b and a != b for a, b in pairs):
-            raise ChangedError(f"'{self._file.path}' has changed since it was listed; try again")
+        check_same(self._file, now)
         self._md5 = now.md5
 
     async def _read_to(self, fd: int, at: int, end: int, seen: Any = None) -> None:

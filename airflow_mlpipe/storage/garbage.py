@@ -17,6 +17,7 @@ from airflow_mlpipe.errors import MissingDataError
 from airflow_mlpipe.model.digest import PREFIX
 from airflow_mlpipe.storage.atomic import system_errors
 from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.mount_points import release_mounts
 
 Kind = Literal["place", "manifest", "snapshot", "draft", "work"]
 
@@ -110,9 +111,12 @@ def list_work(workspace: Path) -> list[Item]:
 def remove_tree(path: Path) -> None:
     """Remove a folder, also one that a step took rights from. Nothing there is fine.
 
+    A mount that a killed process has left in it is taken away first; what it shows is not touched.
+
     Raises:
         StorageError: if something of it cannot be removed; the rest is gone.
     """
+    release_mounts(path)
     with system_errors("remove", path):
         if path.is_dir():
             shutil.rmtree(path, onerror=_make_writable)

@@ -19,6 +19,7 @@ from airflow_mlpipe.storage.download import download, draft_name, place, read
 from airflow_mlpipe.storage.driver import Driver, nanoseconds
 from airflow_mlpipe.storage.listing import Listing, RemoteFile, Usage, local_name
 from airflow_mlpipe.storage.patience import Patience
+from airflow_mlpipe.storage.ranges import read_range
 from airflow_mlpipe.storage.remote_copy import copy
 from airflow_mlpipe.storage.remote_errors import explained, trouble_of
 from airflow_mlpipe.storage.remote_listing import below, named, usage_of
@@ -74,6 +75,12 @@ class RemoteStore:
     def __repr__(self) -> str:
         """Return name and URL; options may be secret."""
         return f"RemoteStore({self.name!r}, {self.url!r})"
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """What another process needs to open it, secrets included: it goes through a pipe, and nowhere else."""
+        options = {**self._options, "deadline_s": self.deadline_s}
+        return {"name": self.name, "url": self.url, "options": options}
 
     @property
     def scheme(self) -> str:
@@ -251,6 +258,15 @@ class RemoteStore:
             return len(paths)
 
         return self._run(f"remove '{inside}'", remove)
+
+    def read_range(self, file: RemoteFile, start: int, end: int, take: Callable[[bytes], None]) -> str | None:
+        """Read a part of a file of a :meth:`listing`; see :func:`~airflow_mlpipe.storage.ranges.read_range`.
+
+        Raises:
+            StorageError: if the file has changed since it was listed.
+            ServiceError: if the store cannot be reached or refuses.
+        """
+        return self._run(f"read '{file.path}'", lambda transfer: read_range(transfer, file, start, end, take))
 
     def fetch(
         self, files: Iterable[RemoteFile], into: Path, *, base: str = "", progress: OnProgress | None = None

@@ -66,7 +66,7 @@ def imported_as(requirement: Requirement) -> str:
 
 def test_every_import_is_declared() -> None:
     declared = {imported_as(r) for r in base()}
-    for name in ("airflow", "pandas", "postgres", "remote", "s3", "azure", "gcs", "http"):
+    for name in ("airflow", "pandas", "postgres", "remote", "s3", "azure", "gcs", "http", "mount"):
         declared |= {imported_as(r) for r in extras()[name]}
     # Airflow itself depends on these; only engine/ may import them, and the floors see to that.
     declared |= {"uvicorn", "fastapi", "pendulum", "docker", "kubernetes", "structlog", "numpy"}
@@ -90,7 +90,9 @@ def pins() -> dict[str, Version]:
     return found
 
 
-@pytest.mark.parametrize("extra", ["", "airflow", "pandas", "demo", "postgres", "s3", "azure", "gcs", "http", "dev"])
+@pytest.mark.parametrize(
+    "extra", ["", "airflow", "pandas", "demo", "postgres", "s3", "azure", "gcs", "http", "mount", "dev"]
+)
 def test_every_requirement_is_pinned_inside_its_range(extra: str) -> None:
     pinned = pins()
     for requirement in extras()[extra] if extra else base():

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import itertools
 import os
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +25,16 @@ from airflow_mlpipe.errors import (
     PermissionDeniedError,
     StorageError,
 )
+from airflow_mlpipe.model.data import DatasetSpec, DatastorePath
 from airflow_mlpipe.storage import remote_garbage
 from airflow_mlpipe.storage.datastore import LocalStore, open_store
 from airflow_mlpipe.storage.listing import Usage
 from airflow_mlpipe.storage.local_cache import LocalCache
+from airflow_mlpipe.storage.mount import CannotMountError, RemoteMount
 from airflow_mlpipe.storage.remote import RemoteStore
 from airflow_mlpipe.storage.remote_errors import BrokenAnswerError, ChangedError
 from airflow_mlpipe.storage.s3 import S3Driver
+from airflow_mlpipe.storage.selection import DatasetFile, dataset_files
 from airflow_mlpipe.storage.transfer import LARGE_BYTES, Progress
 
 NUMBERS = itertools.count(1)
@@ -498,6 +504,85 @@ def test_files_of_plainer_web_servers(
         assert (listed.files[0].identity is None) == (lacking == "etags")
         web.remote.fetch(listed, tmp_path / "out")
         assert (tmp_path / "out" / name).read_bytes() == content
+
+
+def test_a_mount_shows_what_was_listed(mounts: None, remote: RemoteStore, tmp_path: Path) -> None:
+    content = a_tree(tmp_path / "in")
+    content["d/large"] = os.urandom(1 << 20) * (LARGE_BYTES >> 20) + b"end"
+    (tmp_path / "in/d/large").write_bytes(content["d/large"])
+    remote.put(tmp_path / "in", "up")
+    point = tmp_path / "point"
+    with mounted(_files(remote, "up"), point) as mount:
+        remote.write_bytes("up/later", b"not listed")
+        assert tree(point) == content
+        assert sorted(path.name for path in point.iterdir()) == sorted({name.partition("/")[0] for name in content})
+        times = {file.path: file.mtime_ns for file in remote.listing("up")}
+        assert (point / "a.csv").stat().st_mtime_ns == times["up/a.csv"]
+        with (point / "d/large").open("rb") as file:
+            for at in (5_000_000, 17, LARGE_BYTES, 3_000_000):
+                file.seek(at)
+                assert file.read(1000) == content["d/large"][at : at + 1000]
+        for change in (
+            lambda: (point / "a.csv").write_bytes(b"x"),
+            lambda: (point / "new").write_bytes(b"x"),
+            lambda: (point / "a.csv").unlink(),
+            lambda: shutil.rmtree(point / "d"),
+        ):
+            with pytest.raises(OSError, match="Read-only file system"):
+                change()
+        assert mount.troubles == []
+    assert list(point.iterdir()) == [] and len(remote.listing("up")) == len(content) + 1
+
+
+def test_a_file_that_changes_under_a_mount_is_an_error(mounts: None, remote: RemoteStore, tmp_path: Path) -> None:
+    old, new = os.urandom(1 << 20) * 17, os.urandom(1 << 20) * 17
+    remote.put_files([(_file(tmp_path / "local", old), "f")])
+    remote.write_bytes("kept", b"kept")
+    point = tmp_path / "point"
+    with mounted(_files(remote, ""), point) as mount:
+        with (point / "f").open("rb", buffering=0) as file:
+            assert file.read(4096) == old[:4096]
+        remote.put_files([(_file(tmp_path / "local", new), "f")])
+        with pytest.raises(OSError) as caught:
+            (point / "f").read_bytes()
+        assert caught.value.errno == errno.EIO
+        # Not what the kernel keeps of it either.
+        with pytest.raises(OSError):
+            (point / "f").open("rb")
+        assert (point / "kept").read_bytes() == b"kept"
+    # A server that answers whatever version it is asked for is found out by the MD5 of the whole.
+    assert "'f'" in mount.troubles[0]
+    assert ("the bytes have MD5" if remote.scheme == "gs" else "changed since it was listed") in mount.troubles[0]
+
+
+def test_mounts_of_the_web(mounts: None, place_of: Callable[[str], Place], site: object, tmp_path: Path) -> None:
+    web = place_of("web")
+    data = os.urandom(6 << 20)
+    web.write("d/large", data)
+    with mounted(_files(web.remote, "d/large"), tmp_path / "point"):
+        assert (tmp_path / "point/large").read_bytes() == data
+    # A server that knows no ranges sends all of it each time, and is right all the same.
+    site.ranges = False
+    with mounted(_files(web.remote, "d/large"), tmp_path / "point"), (tmp_path / "point/large").open("rb") as file:
+        file.seek(5 << 20)
+        assert file.read(100) == data[5 << 20 :][:100]
+    site.etags = False
+    with pytest.raises(CannotMountError, match=r"'web' does not tell one version of 'd/large' from the next"):
+        RemoteMount(_files(web.remote, "d/large"), tmp_path / "point")
+
+
+@contextmanager
+def mounted(files: list[DatasetFile], point: Path) -> Iterator[RemoteMount]:
+    mount = RemoteMount(files, point)
+    try:
+        yield mount
+    finally:
+        mount.close()
+
+
+def _files(store: RemoteStore, path: str) -> list[DatasetFile]:
+    spec = DatasetSpec(kind="file", sources=(DatastorePath(datastore=store.name, path=path),))
+    return dataset_files(spec, lambda name: store)
 
 
 def _file(path: Path, data: bytes) -> Path:
