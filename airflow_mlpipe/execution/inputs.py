@@ -17,6 +17,7 @@ from airflow_mlpipe.storage.selection import Stores, at_hand, empty_folders, fil
 
 if TYPE_CHECKING:
     from airflow_mlpipe.execution.references import RemoteReference
+    from airflow_mlpipe.storage.remote import RemoteStore
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +71,11 @@ class InputPlaces:
 
     def _path(self, port: InputSpec, source: DatasetSpec | DatastorePath, known: StagedInput) -> Path:
         place = self._own_place(port)
+        if isinstance(source, DatastorePath) and known.record is None and port.mode == "mount":
+            # Unlike anything else that is mounted it may be written to.
+            opened = self._store(source.datastore)
+            if not isinstance(opened, LocalStore):
+                return self._referred(port, source, opened, place)
         dataset = source if isinstance(source, DatasetSpec) else DatasetSpec(kind="file", sources=(source,))
         if len(dataset.sources) > 1 or dataset.operations:
             return self._laid_out(dataset, place, copy=port.mode == "download")
@@ -78,11 +84,6 @@ class InputPlaces:
         expected = known.record.digest if known.record else None
         if port.mode == "download":
             return materialise(only, store, place, expected=expected)
-        if isinstance(source, DatastorePath) and known.record is None and not isinstance(store, LocalStore):
-            from airflow_mlpipe.execution.references import RemoteReference
-
-            self.references.append(RemoteReference.lay(port.name, source, store, place))
-            return self.references[-1].path
         if not isinstance(store, LocalStore):
             # v1 promises a copy where there is nothing to mount.
             _log.info("input '%s' lies in datastore '%s' and is downloaded", port.name, store.name)
@@ -94,6 +95,13 @@ class InputPlaces:
             raise MissingDataError(f"input '{port.name}': output '{known.record.name}' is gone from '{path}'")
         # A pattern, or a store's root, where our own folders are no content.
         return self._laid_out(dataset, place, copy=False)
+
+    def _referred(self, port: InputSpec, source: DatastorePath, store: RemoteStore, place: Path) -> Path:
+        from airflow_mlpipe.execution.references import RemoteReference
+
+        _log.info("input '%s' lies in datastore '%s' and may be written: it is copied", port.name, store.name)
+        self.references.append(RemoteReference.lay(port.name, source, store, place))
+        return self.references[-1].path
 
     def _own_place(self, port: InputSpec) -> Path:
         folder = self._work / "inputs"
