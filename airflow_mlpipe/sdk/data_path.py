@@ -75,7 +75,7 @@ class DataPathComputeBinding:
         """Say how.
 
         Args:
-            mode: ``mount`` (the path itself), ``download`` (a private copy) or ``upload`` (the path itself).
+            mode: ``mount``, ``download`` or ``upload``, as of a :class:`DataReference`.
             path_on_compute: where the step wants to find it.
             overwrite: accepted as in v1, not used.
 

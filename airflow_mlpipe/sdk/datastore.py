@@ -277,7 +277,7 @@ class Datastore(Registrations):
         return self.path().as_download(path_on_compute)
 
     def as_upload(self, path_on_compute: str | None = None) -> DataReference:
-        """Return a reference to the whole datastore as a place to write to: here the path itself."""
+        """Return a reference to the whole datastore as a place to write to; see :class:`DataReference`."""
         return self.path().as_upload(path_on_compute)
 
     def __eq__(self, other: object) -> bool:

@@ -34,7 +34,8 @@ class DataReference(Consumed):
             data_reference_name: name of the step's input: letters, digits and ``_``; by default the datastore's,
                 made unique in the step.
             path_on_datastore: relative to the datastore's root; by default the root.
-            mode: ``mount`` (the path itself), ``download`` (a private copy) or ``upload`` (the path itself).
+            mode: ``mount`` or ``upload`` (the path itself; in a datastore elsewhere a copy, and what the step has
+                written there is uploaded once it has succeeded), or ``download`` (a private copy).
             path_on_compute: where the step wants to find it.
             overwrite: accepted as in v1, not used.
 
@@ -74,7 +75,7 @@ class DataReference(Consumed):
         return self._like("download", path_on_compute or self.path_on_compute)
 
     def as_upload(self, path_on_compute: str | None = None, overwrite: bool = False) -> DataReference:
-        """Return it as a place to write to: here the path itself."""
+        """Return it as a place to write to; see `mode`."""
         return self._like("upload", path_on_compute or self.path_on_compute)
 
     def binding(self) -> Binding:

@@ -188,7 +188,7 @@ sys.exit(int(sys.argv[2]))
 
 
 def test_a_step_writes_through_a_reference_and_only_if_it_succeeds(workspace: Workspace, lake: Datastore):
-    bytes_of = workspace.any_store("lake")
+    bytes_of = workspace.store("lake")
     Path("src").mkdir()
     Path("src/write.py").write_text(WRITE)
     for path in ("there/deep/old.txt", "there/left.txt", "failed/deep/old.txt"):
@@ -230,7 +230,7 @@ def test_a_destination_is_made_of_texts_the_run_and_parameters(workspace: Worksp
     out = OutputFileDatasetConfig("out", destination=(lake, ["by/", region, "/{output-name}/{run-id}"]))
     step = PythonScriptStep("write.py", name="write", source_directory="src", arguments=[out.register_on_complete("o")])
     made = Pipeline(workspace, steps=[step])
-    bytes_of = workspace.any_store("lake")
+    bytes_of = workspace.store("lake")
 
     first = run_of(workspace, made)
     id = first.find_step_run("write")[0].id
@@ -253,7 +253,7 @@ def test_tables_are_written_there_and_files_are_called_by_their_names(workspace:
     parts = table.partition_by(["kind"], (lake, "parts"), show_progress=False)
     assert parts.get_partition_key_values()["kind"].tolist() == ["a", "b"]
 
-    workspace.any_store("lake").write_bytes("bad/x.csv", b"a,b\n1,2\n1,2,3\n")
+    workspace.store("lake").write_bytes("bad/x.csv", b"a,b\n1,2\n1,2,3\n")
     where = (lake, "bad/x.csv")
     for read in (Dataset.Tabular.from_delimited_files, Dataset.Tabular.from_parquet_files):
         with pytest.raises(ParameterError, match=r"'lake:/bad/x\.csv' "):
@@ -265,13 +265,13 @@ def test_tables_are_written_there_and_files_are_called_by_their_names(workspace:
 @pytest.mark.azure
 @pytest.mark.skipif(emulators.missing(emulators.AZURITE) is not None, reason=str(emulators.missing(emulators.AZURITE)))
 def test_data_goes_from_one_store_elsewhere_to_another(workspace: Workspace, lake: Datastore, tmp_path: Path):
-    bytes_of = workspace.any_store("lake")
+    bytes_of = workspace.store("lake")
     for name in ("a.csv", "deep/b.csv"):
         bytes_of.write_bytes(f"in/{name}", b"n\n1\n")
     with emulators.azure() as endpoint:
         keys = {"account_name": emulators.AZURE_ACCOUNT, "account_key": emulators.AZURE_KEY}
         blob = Datastore.register(workspace, "blob", "az://copies", endpoint=endpoint, **keys)
-        there = workspace.any_store("blob")
+        there = workspace.store("blob")
         there.create_container()
 
         def steps() -> list[DataTransferStep]:

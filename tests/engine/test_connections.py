@@ -103,11 +103,11 @@ def test_the_workspaces_own_airflow_has_it(place: Site, endpoint: str, monkeypat
     assert told in place.task_log(run, "reuse_check")
     workspace = Workspace.from_config(place.dir.parent)
     with pytest.raises(ConfigError, match=told):
-        workspace.any_store("lake")
+        workspace.store("lake")
     # That run has made the database.
     variables = json.loads(mlpipe(place.dir.parent, "env", "--json").stdout)
     airflow = [sys.executable, "-m", "airflow", "connections", "add", "lake_keys", "--conn-json", connection(endpoint)]
     subprocess.run(airflow, env={**os.environ, **variables}, check=True, capture_output=True)
-    assert workspace.any_store("lake").exists("in/a.csv")
+    assert workspace.store("lake").exists("in/a.csv")
     run = place.run(shell("mounted", "cat @files > @out", inputs=(FILES,)))
     assert (run.status, place.output(run, "mounted")) == ("Completed", "n\n1\n2\n")

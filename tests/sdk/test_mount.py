@@ -25,7 +25,7 @@ def files(workspace: Workspace, s3_server: str, tmp_path: Path) -> Iterator[File
     """Two files of a bucket and one of this machine."""
     url = f"s3://mounting-{next(NUMBERS)}"
     lake = Datastore.register(workspace, "lake", url, endpoint_url=s3_server, key="k", secret="s3cr3t")
-    store = workspace.any_store("lake")
+    store = workspace.store("lake")
     store.create_container()
     store.write_bytes("in/a.txt", b"a")
     store.write_bytes("in/deep/b.txt", b"b")
