@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from airflow_mlpipe.catalog.catalog import Catalog
-from airflow_mlpipe.errors import MissingDataError, MlpipeError, NotFoundError
+from airflow_mlpipe.errors import MissingDataError, MlpipeError, NotFoundError, ServiceError, StorageError
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath
 from airflow_mlpipe.model.digest import Digest, JsonValue, digest_json
 from airflow_mlpipe.model.result import ObservedInput, OutputRecord, StepResult, TreeManifest
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.reuse.plan import UNRESOLVED
 from airflow_mlpipe.storage.content import source_digest, source_manifest
-from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.manifests import read_manifest
 from airflow_mlpipe.storage.outputs import verify_output
 from airflow_mlpipe.storage.selection import Stores
@@ -21,6 +22,9 @@ from airflow_mlpipe.storage.stat_index import StatIndex
 
 ABSENT = digest_json("absent", None)
 """Content of a DataReference that points at nothing yet: the step may be the one to write it (v1 allows it)."""
+
+AWAY_S = 60.0
+"""How long a datastore that did not answer is not asked for other outputs: each look may wait for its deadline."""
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +36,7 @@ class WorkspaceFacts:
         self,
         catalog: Catalog,
         store: Stores,
-        manifests: LocalStore,
+        manifests: Documents,
         index: StatIndex,
         environment: Callable[[StepSpec], Mapping[str, JsonValue]],
         code: Callable[[Digest], TreeManifest | None] = lambda digest: None,
@@ -53,6 +57,8 @@ class WorkspaceFacts:
         self._index = index
         self.environment = environment
         self._code = code
+        self._away: dict[str, tuple[str, float]] = {}
+        self._passing: set[str] = set()
         self._sources: dict[Digest, DatasetSpec | DatastorePath] = {}
 
     def content(self, source: DatasetSpec | DatastorePath) -> Digest:
@@ -67,8 +73,27 @@ class WorkspaceFacts:
         return digest
 
     def problem(self, output: OutputRecord) -> str | None:
-        """See :meth:`Facts.problem`."""
-        return verify_output(output, self._store(output.datastore), self._index)
+        """See :meth:`Facts.problem`.
+
+        Raises:
+            StorageError: if the default datastore does not answer as it should.
+            ServiceError: if it cannot be reached or refuses.
+        """
+        name = output.datastore
+        store = self._store(name)
+        reason, until = self._away.get(name, ("", 0.0))
+        if time.monotonic() >= until:
+            try:
+                return verify_output(output, store, self._index)
+            except (StorageError, ServiceError) as error:
+                # Whatever is done instead would need it, too.
+                if name == self._manifests.name:
+                    raise
+                reason = error.message
+                self._away[name] = reason, time.monotonic() + AWAY_S
+        text = f"output '{output.name}' in {name}: {output.path} cannot be looked at: {reason}"
+        self._passing.add(text)
+        return text
 
     def resolve(self, observed: ObservedInput) -> tuple[str, Digest | None]:
         """See :meth:`Facts.resolve`."""
@@ -98,7 +123,9 @@ class WorkspaceFacts:
     def doubt(self, result: StepResult, reason: str) -> None:
         """See :meth:`Facts.doubt`."""
         _log.warning("result %s of step '%s' cannot be reused: %s", result.id, result.step, reason)
-        self._catalog.mark_doubtful(result.id, reason)
+        # That a datastore cannot be reached says nothing about what it keeps.
+        if reason not in self._passing:
+            self._catalog.mark_doubtful(result.id, reason)
 
     def doubt_of(self, result: StepResult) -> str | None:
         """See :meth:`Facts.doubt_of`."""

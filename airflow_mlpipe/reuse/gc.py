@@ -15,8 +15,9 @@ from pathlib import Path
 
 from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.catalog.collecting import AttemptState, Doomed, Horizon
-from airflow_mlpipe.errors import StorageError
+from airflow_mlpipe.errors import ServiceError, StorageError
 from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.garbage import (
     Item,
     clock_ns,
@@ -87,7 +88,7 @@ class Collected:
 def collect_garbage(
     catalog: Catalog,
     stores: Sequence[LocalStore],
-    default: LocalStore,
+    default: Documents,
     workspace: Path,
     workspace_id: str,
     *,
@@ -101,7 +102,8 @@ def collect_garbage(
     Args:
         catalog: the workspace's catalog.
         stores: its datastores.
-        default: the one with snapshots, manifests and records.
+        default: the one with snapshots, manifests and records; one that is not among `stores` keeps all of these but
+            the records of what is collected.
         workspace: its own folder, ``.mlpipe``.
         workspace_id: its id.
         grace: what was written later than this ago stays, whatever it is.
@@ -116,10 +118,11 @@ def collect_garbage(
     work = _Collection(catalog, default, Collected(deleted=delete), grace)
     # Everything is listed before anything is removed: what cannot be listed stops it all.
     seen = catalog.keeper.horizon()
+    home = next((store for store in stores if store.name == default.name), None)
     # Two names may stand for one folder.
     stores = list({store.root: store for store in stores}.values())
     places = [item for store in stores for item in list_places(store)]
-    contents = list_contents(default) if _is_ours_alone(default, workspace, workspace_id) else []
+    contents = list_contents(home) if home is not None and _is_ours_alone(home, workspace, workspace_id) else []
     drafts = [item for store in stores for item in list_drafts(store)]
     folders = list_work(workspace)
     attempts = catalog.keeper.attempts()
@@ -148,7 +151,7 @@ def _is_ours_alone(store: LocalStore, workspace: Path, workspace_id: str) -> boo
 
 
 class _Collection:
-    def __init__(self, catalog: Catalog, default: LocalStore, done: Collected, grace: timedelta) -> None:
+    def __init__(self, catalog: Catalog, default: Documents, done: Collected, grace: timedelta) -> None:
         self.done = done
         self._catalog = catalog
         self._default = default
@@ -239,7 +242,7 @@ class _Collection:
     def _drop_record(self, result_id: str) -> bool:
         try:
             self._default.remove(result_path(result_id))
-        except StorageError as error:
+        except (StorageError, ServiceError) as error:
             self.done.refused.append(error.message)
             return False
         return True

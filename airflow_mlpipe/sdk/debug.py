@@ -46,7 +46,7 @@ def lay_out(step: StepRun) -> StepJob:
         identity,
         inputs,
         store=workspace.any_store,
-        default=workspace.default_store,
+        default=workspace.documents,
         work=workspace.dir / "work" / copy_id / "1",
         passed=passed,
     )

@@ -65,7 +65,7 @@ def partitioned(
             raise ParameterError(
                 f"partition_by: column '{key}' of {table.label} has missing values; filter them out first"
             )
-    store = datastore.workspace.store(datastore.name)
+    store = datastore.workspace.documents_in(datastore.name)
     with tempfile.TemporaryDirectory(prefix="mlpipe-partition-") as local:
         for place, part in _parts(rows, wanted):
             file = Path(local) / "part"

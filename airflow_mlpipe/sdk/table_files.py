@@ -95,7 +95,7 @@ def register_frame(
     from airflow_mlpipe.storage.tree import tree_digest
 
     datastore, folder = target_of(target, "register_pandas_dataframe")
-    store = datastore.workspace.store(datastore.name)
+    store = datastore.workspace.documents_in(datastore.name)
     with tempfile.TemporaryDirectory(prefix="mlpipe-frame-") as local:
         file = Path(local) / "part"
         try:

@@ -24,6 +24,7 @@ from airflow_mlpipe.model.result import OutputRecord
 from airflow_mlpipe.storage.atomic import system_errors
 from airflow_mlpipe.storage.copying import copy_private
 from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.garbage import remove_tree
 from airflow_mlpipe.storage.manifests import write_manifest
 from airflow_mlpipe.storage.sealing import seal
@@ -54,7 +55,7 @@ def commit_output(
     index: StatIndex | None = None,
     *,
     place: Path | None = None,
-    manifests: LocalStore | None = None,
+    manifests: Documents | None = None,
 ) -> OutputRecord:
     """Make what an attempt wrote durable, read-only and known by content. The record counts once a result holds it.
 
@@ -97,7 +98,12 @@ def commit_output(
 
 
 def verify_output(record: OutputRecord, store: Store, index: StatIndex | None = None) -> str | None:
-    """Return None if the output is still what was committed, else why not. An unchanged one costs a walk."""
+    """Return None if the output is still what was committed, else why not. An unchanged one costs a walk.
+
+    Raises:
+        StorageError: if a remote datastore does not answer as it should.
+        ServiceError: if it cannot be reached or refuses.
+    """
     if not isinstance(store, LocalStore):
         from airflow_mlpipe.storage.remote_outputs import verify_remote
 

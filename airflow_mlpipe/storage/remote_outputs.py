@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from airflow_mlpipe.errors import DigestMismatchError, MissingDataError, MlpipeError, StorageError
 from airflow_mlpipe.model.digest import Digest, short
 from airflow_mlpipe.model.result import OutputRecord, TreeManifest
-from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.listing import Listing, RemoteFile, local_name
 from airflow_mlpipe.storage.manifests import write_manifest
 from airflow_mlpipe.storage.remote_source import brought, relative, stored_identity
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.storage.remote import RemoteStore
 
 
-def commit_remote(name: str, place: Path, target: str, store: RemoteStore, manifests: LocalStore) -> OutputRecord:
+def commit_remote(name: str, place: Path, target: str, store: RemoteStore, manifests: Documents) -> OutputRecord:
     """Upload what an attempt wrote, and return its record, which counts once a result holds it.
 
     Args:
@@ -63,9 +63,14 @@ def commit_remote(name: str, place: Path, target: str, store: RemoteStore, manif
 
 
 def verify_remote(record: OutputRecord, store: RemoteStore) -> str | None:
-    """Return None if the store says of the output what it said at its commit, else what is wrong. One request."""
+    """Return None if the store says of the output what it said at its commit, else what is wrong. One request.
+
+    Raises:
+        StorageError: if the store does not answer as it should: that tells nothing about the output.
+        ServiceError: if it cannot be reached or refuses.
+    """
     where = f"{record.datastore}: {record.path}"
-    found = _listed(record, store)
+    found = _found(record, store)
     if isinstance(found, str):
         return found
     if record.stored is None or stored_identity(found.files, record.path) != record.stored:
@@ -153,14 +158,19 @@ def _told(file: RemoteFile, base: str) -> tuple[str, int, str | None]:
 
 
 def _listed(record: OutputRecord, store: RemoteStore) -> Listing | str:
-    where = f"{record.datastore}: {record.path}"
+    try:
+        return _found(record, store)
+    except MlpipeError as error:
+        return f"output '{record.name}' in {record.datastore}: {record.path} cannot be read: {error.message}"
+
+
+def _found(record: OutputRecord, store: RemoteStore) -> Listing | str:
     try:
         return store.listing(record.path)
     except MissingDataError:
         # An output without files is nothing in a store that knows no folders.
-        return Listing(record.path, False, ()) if not record.files else f"output '{record.name}' missing from {where}"
-    except MlpipeError as error:
-        return f"output '{record.name}' in {where} cannot be read: {error.message}"
+        missing = f"output '{record.name}' missing from {record.datastore}: {record.path}"
+        return missing if record.files else Listing(record.path, False, ())
 
 
 def _only_these(target: str, files: Sequence[RemoteFile], store: RemoteStore) -> Digest | None:
