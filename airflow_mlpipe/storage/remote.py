@@ -117,6 +117,18 @@ class RemoteStore:
         inside = self._inside(path)
         return self._run(f"list '{inside or '/'}'", lambda transfer: self._listing(transfer, inside))
 
+    def files_below(self, folder: str) -> Listing:
+        """Return the files below a folder, none if it does not exist: of what is known to be one, one request less.
+
+        Errors are those of :meth:`listing`.
+        """
+        inside = self._inside(folder)
+
+        async def find(transfer: Transfer) -> Listing:
+            return Listing(inside, False, tuple(await self._below(transfer, inside, None)))
+
+        return self._run(f"list '{inside or '/'}'", find)
+
     def glob(self, pattern: str) -> list[str]:
         """Return the paths that match, sorted. Arguments and errors are those of :meth:`listing`."""
         prefix, matches = split_pattern(self._inside(pattern))

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from airflow_mlpipe.errors import MissingDataError, MlpipeError, StorageError
+from airflow_mlpipe.errors import MlpipeError, StorageError
 from airflow_mlpipe.model.digest import digest_json
 from airflow_mlpipe.storage.atomic import system_errors
 from airflow_mlpipe.storage.documents import Document
@@ -113,11 +113,8 @@ class RemoteDocuments:
 
     def listed(self, folder: str) -> list[Document]:
         """Return the files below a folder, oldest first."""
-        try:
-            files = self._store.listing(folder).files
-        except MissingDataError:
-            return []
-        return sorted((Document(f.path, f.mtime_ns) for f in files), key=lambda each: (each.written_ns, each.path))
+        found = (Document(file.path, file.mtime_ns) for file in self._store.files_below(folder))
+        return sorted(found, key=lambda each: (each.written_ns, each.path))
 
     def copy_in(self, source: Path, relative: str) -> object:
         """Upload a file, or the files of a folder."""

@@ -165,20 +165,22 @@ def _listed(record: OutputRecord, store: RemoteStore) -> Listing | str:
 
 
 def _found(record: OutputRecord, store: RemoteStore) -> Listing | str:
+    missing = f"output '{record.name}' missing from {record.datastore}: {record.path}"
+    if not record.is_file:
+        listing = store.files_below(record.path)
+        # An output without files is nothing in a store that knows no folders.
+        return listing if listing.files or not record.files else missing
     try:
         return store.listing(record.path)
     except MissingDataError:
-        # An output without files is nothing in a store that knows no folders.
-        missing = f"output '{record.name}' missing from {record.datastore}: {record.path}"
-        return missing if record.files else Listing(record.path, False, ())
+        return missing
 
 
 def _only_these(target: str, files: Sequence[RemoteFile], store: RemoteStore) -> Digest | None:
     """Remove what an upload that was cut off has left beside `files`; return what the store says of these."""
-    try:
-        there = store.listing(target).files
-    except MissingDataError:
-        there = ()
+    there = list(store.files_below(target).files)
+    if any(file.path == target for file in files):
+        there += [file for file in [store.stat(target)] if file is not None]
     wanted = {file.path for file in files}
     for file in there:
         if file.path not in wanted:
