@@ -24,6 +24,9 @@ from airflow_mlpipe.storage.remote_source import relative as relative_to
 RENEW_AFTER_S = 12 * 3600
 """Age at which a document that is relied on is written again: half of the age at which garbage is collected."""
 
+LOOK_AGAIN_S = 60.0
+"""How long it is taken for granted that a document is there which was seen."""
+
 _BY_CONTENT = re.compile(r"(manifests/[0-9a-f]{64}\.json|snapshots/[0-9a-f]{64}\.tar)")
 
 
@@ -38,6 +41,7 @@ class RemoteDocuments:
     def __init__(self, store: RemoteStore, *, cached: bool = True) -> None:
         self.name = store.name
         self._store = store
+        self._looked_at: dict[str, float] = {}
         self._cache = LocalCache(*store.cache) if cached and store.cache is not None else None
 
     @property
@@ -60,11 +64,15 @@ class RemoteDocuments:
     def renew(self, relative: str) -> bool:
         """Tell whether there is a file; one that is older than :data:`RENEW_AFTER_S` is written again.
 
-        Stores change no times of files, and writing at each look would cost more than it tells.
+        Stores change no times of files, and writing at each look would cost more than it tells. Within
+        :data:`LOOK_AGAIN_S` the last answer counts: the steps of a run ask for the same specs.
         """
+        if time.monotonic() < self._looked_at.get(relative, 0.0):
+            return True
         file = self._store.stat(relative)
         if file is None:
             return False
+        self._looked_at[relative] = time.monotonic() + LOOK_AGAIN_S
         if file.mtime_ns and time.time_ns() - file.mtime_ns > RENEW_AFTER_S * 1_000_000_000:
             # One that may only be read is there all the same.
             with suppress(MlpipeError):
@@ -102,6 +110,7 @@ class RemoteDocuments:
 
     def remove(self, relative: str) -> None:
         """Remove a file, and its copy on this machine. Nothing there is fine."""
+        self._looked_at.pop(relative, None)
         if self._cache is not None:
             self._cache.drop(self._name(relative))
         self._store.remove(relative)

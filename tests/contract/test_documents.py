@@ -169,6 +169,8 @@ def test_what_is_relied_on_does_not_get_old(opened: Callable[[str], RemoteStore]
     assert documents.renew("manifests/a.json")
     assert store.stat("manifests/a.json").mtime_ns == written
     monkeypatch.setattr(remote_documents, "RENEW_AFTER_S", -2)
+    monkeypatch.setattr(remote_documents, "LOOK_AGAIN_S", 0)
+    documents = documents_of(store)
     puts = []
     real = store.write_bytes
     monkeypatch.setattr(store, "write_bytes", lambda path, data: puts.append(path) or real(path, data))
