@@ -90,7 +90,7 @@ class StepFailedError(ExecutionError):
     Attributes:
         step: the step's name as the user wrote it.
         exit_code: the process's exit code, negative for a signal (-9: killed by SIGKILL).
-        log_path: file that holds the step's whole output, or None if it never started.
+        log_path: file, or its URL, that holds the step's whole output, or None if it never started.
         last_lines: the last lines the step itself printed, oldest first.
         traceback_line: the line of the user's own code where its traceback ends, if there is one.
         hint: what about the machine may explain it, e.g. that a disk is full; or None.
@@ -100,7 +100,7 @@ class StepFailedError(ExecutionError):
         self,
         step: str,
         exit_code: int,
-        log_path: Path | None = None,
+        log_path: Path | str | None = None,
         last_lines: tuple[str, ...] = (),
         traceback_line: str | None = None,
         hint: str | None = None,

@@ -15,6 +15,9 @@ from airflow_mlpipe.model.environment import EnvironmentSpec
 DATASTORES = RowMap(DatastoreRow, "datastores", {"name": TEXT, "url": TEXT, "options": JSON, "is_default": FLAG})
 ENVIRONMENTS = RowMap(EnvironmentRow, "environments", {"name": TEXT, "version": TEXT, "spec": JSON})
 
+_FORMER = "former default datastore: "
+"""Prefix of the counters that name those."""
+
 
 class RecordPart(Part):
     """Datastores, compute targets, environments."""
@@ -73,6 +76,14 @@ class RecordPart(Part):
         with self._database.transaction() as session:
             session.lock("datastores")
             _make_default(session, name)
+
+    def former_defaults(self) -> list[DatastoreRow]:
+        """Return the datastores that were the default one and are not, by name."""
+        rows = self._database.rows(
+            f"{DATASTORES.select} WHERE is_default = 0 AND ? || name IN (SELECT name FROM counters) ORDER BY name",
+            (_FORMER,),
+        )
+        return [DATASTORES.row(row) for row in rows]
 
     def put_compute(self, spec: ComputeSpec) -> None:
         """Register a compute target, or replace the one of that name."""
@@ -168,6 +179,12 @@ class RecordPart(Part):
 
 
 def _make_default(session: Session, name: str) -> None:
+    # Documents that it keeps stay where they are, and are looked for there.
+    session.run(
+        "INSERT INTO counters (name, value) SELECT ? || name, 1 FROM datastores WHERE is_default = 1 AND name <> ?"
+        " ON CONFLICT (name) DO NOTHING",
+        (_FORMER, stored_text(name)),
+    )
     session.run("UPDATE datastores SET is_default = CASE WHEN name = ? THEN 1 ELSE 0 END", (stored_text(name),))
 
 

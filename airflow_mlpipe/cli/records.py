@@ -68,7 +68,7 @@ def show(text: str) -> int:
         if metrics:
             OUT.say(f"  metrics: {_pairs(metrics)}")
         for name, output in outputs.items():
-            OUT.say(f"  output {name}: {output.get_port_data_reference().path_on_disk()}")
+            OUT.say(f"  output {name}: {output.get_port_data_reference().place}")
     OUT.say(summary_line(steps))
     OUT.answer(views.full_view(run, steps))
     return 0

@@ -22,7 +22,8 @@ from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.reuse.facts import WorkspaceFacts
 from airflow_mlpipe.storage.credentials import resolve
-from airflow_mlpipe.storage.datastore import LocalStore, check_local, open_any
+from airflow_mlpipe.storage.datastore import documents_of, open_any
+from airflow_mlpipe.storage.documents import DefaultDocuments, Documents
 from airflow_mlpipe.storage.selection import AnyStore
 from airflow_mlpipe.storage.stat_index import StatIndex
 from airflow_mlpipe.storage.urls import is_folder
@@ -87,15 +88,15 @@ class Room:
         return StatIndex(self.folder / "index.db")
 
     @cached_property
-    def default_store(self) -> LocalStore:
-        """The default datastore, which keeps snapshots, manifests and outputs."""
-        return check_local(self.store(self.catalog.get_datastore().name))
+    def documents(self) -> DefaultDocuments:
+        """The default datastore, which keeps snapshots, manifests and records, and those that were it before."""
+        return DefaultDocuments(documents_of(self.store(self.catalog.get_datastore().name)), self._former)
 
     @cached_property
     def facts(self) -> WorkspaceFacts:
         """What the planner asks of this workspace."""
-        environments = StepEnvironments(self.folder, self.default_store, self.index)
-        return WorkspaceFacts(self.catalog, self.store, self.default_store, self.index, environments)
+        environments = StepEnvironments(self.folder, self.documents, self.index)
+        return WorkspaceFacts(self.catalog, self.store, self.documents, self.index, environments)
 
     @cached_property
     def site(self) -> Site:
@@ -103,7 +104,7 @@ class Room:
         return Site(
             catalog=self.catalog,
             store=self.store,
-            default=self.default_store,
+            default=self.documents,
             index=self.index,
             content=self.facts.content,
             passed=self.config.get("settings", {}).get("pass_environment", ()),
@@ -136,6 +137,9 @@ class Room:
             return {}
         row = self.catalog.get_datastore(name)
         return {} if is_folder(row.url) else resolve(row.name, row.url, row.options, self.folder)
+
+    def _former(self) -> list[Documents]:
+        return [documents_of(self.store(row.name)) for row in self.catalog.former_defaults()]
 
     def spec(self, digest: Digest) -> PipelineSpec:
         """Return the spec of that digest."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from airflow_mlpipe.catalog.catalog import Catalog
-from airflow_mlpipe.errors import MlpipeError, NotFoundError, StorageError
+from airflow_mlpipe.errors import MlpipeError, NotFoundError, ServiceError, StorageError
 from airflow_mlpipe.execution.collect import Collected, collect
 from airflow_mlpipe.execution.contract import RunIdentity, StagedInput, StepJob, step_run_folder, try_folder
 from airflow_mlpipe.execution.deliver import publish, register
@@ -29,7 +29,7 @@ from airflow_mlpipe.model.digest import Digest, JsonValue, digest_json
 from airflow_mlpipe.model.result import ObservedInput, StepResult
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.storage.content import keep_source
-from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.mount_points import release_mounts
 from airflow_mlpipe.storage.outputs import sweep_attempt
 from airflow_mlpipe.storage.selection import Stores, check_files
@@ -56,7 +56,7 @@ class Site:
 
     catalog: Catalog
     store: Stores
-    default: LocalStore
+    default: Documents
     index: StatIndex
     content: Callable[[DatasetSpec | DatastorePath], Digest]
     passed: Collection[str] = ()
@@ -227,7 +227,7 @@ def _keep_names_of_observed(step: StepSpec, observed: Iterable[ObservedInput], s
 def _keep(step: StepSpec, digest: Digest, source: DatasetSpec | DatastorePath, site: Site) -> None:
     try:
         keep_source(digest, source, site.store, site.default, site.index)
-    except StorageError as error:
+    except (StorageError, ServiceError) as error:
         # Only an explanation is lost by it; what matters to the step is noticed by the step.
         _log.warning("step '%s': the names of the files it reads are not kept: %s", step.name, error.message)
 

@@ -15,7 +15,7 @@ from airflow_mlpipe.execution.report import full_disk, last_lines, traceback_lin
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec, OutputSpec, StepOutputRef
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.result import OutputRecord
-from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.outputs import commit_output, verify_output
 from airflow_mlpipe.storage.selection import Stores, check_files
 from airflow_mlpipe.storage.stat_index import StatIndex
@@ -46,7 +46,7 @@ def collect(
     store: Stores,
     content: Callable[[DatasetSpec | DatastorePath], Digest],
     index: StatIndex | None = None,
-    manifests: LocalStore | None = None,
+    manifests: Documents | None = None,
 ) -> Collected:
     """Check that the step did what it promises and commit its outputs.
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +11,8 @@ from airflow_mlpipe.execution.contract import StepJob
 from airflow_mlpipe.execution.events import read_events
 from airflow_mlpipe.model.result import FileRecord, ObservedInput, Written
 from airflow_mlpipe.storage.atomic import system_errors
-from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.documents import Documents
+from airflow_mlpipe.storage.urls import is_folder
 
 STDOUT = "logs/mlpipe/stdout.txt"
 STDERR = "logs/mlpipe/stderr.txt"
@@ -29,7 +28,8 @@ class Kept:
         parent_written: what it wrote to its parent run.
         observed: what it looked up by name.
         failure: what it said when it called itself failed, or None.
-        log: the kept file with what it printed: as errors if it printed any, else as output.
+        log: where the kept file with what it printed is: as errors if it printed any, else as output; a path on this
+            machine, or a URL.
         warnings: what could not be kept.
     """
 
@@ -37,11 +37,11 @@ class Kept:
     parent_written: Written
     observed: tuple[ObservedInput, ...]
     failure: str | None
-    log: Path
+    log: Path | str
     warnings: tuple[str, ...] = ()
 
 
-def keep(job: StepJob, default: LocalStore) -> Kept:
+def keep(job: StepJob, default: Documents) -> Kept:
     """Keep ``./outputs``, ``./logs`` and what the step printed in the default datastore, and read its events.
 
     Files go to ``runs/<step run id>/<name>`` without a copy where the file system allows it. A file that the step
@@ -53,16 +53,22 @@ def keep(job: StepJob, default: LocalStore) -> Kept:
     events = read_events(job.events)
     warnings = [f"{events.damaged} damaged lines in {job.events} were left out"] if events.damaged else []
     files = {file.name: file for file in events.own.files}
+    pairs = []
     for name, path in _found(job, warnings):
         if name not in files:
-            files[name] = _keep_file(name, path, job, default)
-    log = STDERR if files[STDERR].size_bytes else STDOUT
+            relative = _place(name, job)
+            pairs.append((path, relative))
+            with system_errors("read", path):
+                size_bytes = path.stat().st_size
+            files[name] = FileRecord(name=name, datastore=default.name, path=relative, size_bytes=size_bytes)
+    default.keep_files(pairs)
+    log = default.shown(_place(STDERR if files[STDERR].size_bytes else STDOUT, job))
     return Kept(
         written=events.own.model_copy(update={"files": tuple(files[name] for name in sorted(files))}),
         parent_written=events.parent,
         observed=events.observed,
         failure=events.failure,
-        log=default.path_of(_place(log, job)),
+        log=Path(log) if is_folder(log) else log,
         warnings=tuple(warnings),
     )
 
@@ -90,19 +96,3 @@ def _found(job: StepJob, warnings: list[str]) -> Iterator[tuple[str, Path]]:
 
 def _place(name: str, job: StepJob) -> str:
     return f"runs/{job.context.step_run_id}/{name}"
-
-
-def _keep_file(name: str, path: Path, job: StepJob, default: LocalStore) -> FileRecord:
-    relative = _place(name, job)
-    target = default.path_of(relative)
-    with system_errors("write", target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
-        try:
-            target.hardlink_to(path)
-        except OSError:
-            # Another file system, or one without hard links.
-            with suppress(FileNotFoundError):
-                target.unlink()
-            shutil.copyfile(path, target)
-        return FileRecord(name=name, datastore=default.name, path=relative, size_bytes=target.stat().st_size)

@@ -10,13 +10,13 @@ from airflow_mlpipe.errors import NotFoundError
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.record import RecordedRun, RecordedStep, ResultRecord
 from airflow_mlpipe.model.result import StepResult
-from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.ledger import spec_path, write_result, write_spec
 from airflow_mlpipe.storage.selection import Stores
 
 
 def keep_record(
-    result: StepResult, workspace_id: str, step_id: str, catalog: Catalog, store: Stores, default: LocalStore
+    result: StepResult, workspace_id: str, step_id: str, catalog: Catalog, store: Stores, default: Documents
 ) -> None:
     """Write the record of a result, and the spec of its run, to the default datastore.
 
@@ -45,7 +45,7 @@ def keep_record(
     write_result(record, default)
 
 
-def _keep_spec(digest: Digest, catalog: Catalog, default: LocalStore) -> None:
+def _keep_spec(digest: Digest, catalog: Catalog, default: Documents) -> None:
     if default.renew(spec_path(digest)):
         return
     try:

@@ -22,6 +22,7 @@ from airflow_mlpipe.execution.variables import variables
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.storage.atomic import system_errors
 from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.mount_points import release_mounts
 from airflow_mlpipe.storage.outputs import place_of, sweep_attempt
 from airflow_mlpipe.storage.selection import Stores, check_files
@@ -34,7 +35,7 @@ def stage(
     inputs: Mapping[str, StagedInput],
     *,
     store: Stores,
-    default: LocalStore,
+    default: Documents,
     work: Path,
     parent: Mapping[str, str] = os.environ,
     passed: Collection[str] = (),
@@ -111,7 +112,7 @@ def discard(job: StepJob) -> None:
         job.work.parent.rmdir()
 
 
-def _lay_code(step: StepSpec, default: LocalStore, cwd: Path) -> None:
+def _lay_code(step: StepSpec, default: Documents, cwd: Path) -> None:
     if step.snapshot is not None:
         extract_snapshot(step.snapshot, default, cwd)
     for name in ("outputs", "logs"):

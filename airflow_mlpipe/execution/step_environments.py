@@ -14,7 +14,7 @@ from airflow_mlpipe.execution.environments import describe_environment
 from airflow_mlpipe.model.digest import Digest, JsonValue
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.storage.atomic import system_errors
-from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.snapshot import Snapshot, extract_snapshot, python_imports
 from airflow_mlpipe.storage.stat_index import StatIndex
 
@@ -35,7 +35,7 @@ class StepEnvironments:
     def __init__(
         self,
         workspace_dir: Path,
-        store: LocalStore,
+        store: Documents,
         index: StatIndex,
         snapshots: Mapping[Digest, Snapshot] = MappingProxyType({}),
     ) -> None:

@@ -10,7 +10,7 @@ from airflow_mlpipe.model.data import DatasetSpec
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.storage.content import pinned_content
-from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.pinned import change_since
 from airflow_mlpipe.storage.selection import Stores
 from airflow_mlpipe.storage.stat_index import StatIndex
@@ -21,7 +21,7 @@ def changed_versions(
     contents: Mapping[str, Digest],
     catalog: Catalog,
     store: Stores,
-    manifests: LocalStore,
+    manifests: Documents,
     index: StatIndex,
 ) -> Iterator[str]:
     """Yield a line for each input of a step that has changed since it was registered. The step reads what is there.

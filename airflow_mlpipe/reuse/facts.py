@@ -13,7 +13,7 @@ from airflow_mlpipe.model.result import ObservedInput, OutputRecord, StepResult,
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.reuse.plan import UNRESOLVED
 from airflow_mlpipe.storage.content import source_digest, source_manifest
-from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.manifests import read_manifest
 from airflow_mlpipe.storage.outputs import verify_output
 from airflow_mlpipe.storage.selection import Stores, check_files
@@ -32,7 +32,7 @@ class WorkspaceFacts:
         self,
         catalog: Catalog,
         store: Stores,
-        manifests: LocalStore,
+        manifests: Documents,
         index: StatIndex,
         environment: Callable[[StepSpec], Mapping[str, JsonValue]],
         code: Callable[[Digest], TreeManifest | None] = lambda digest: None,
@@ -52,6 +52,7 @@ class WorkspaceFacts:
         self._manifests = manifests
         self._index = index
         self.environment = environment
+        self.home = manifests.name
         self._code = code
         self._sources: dict[Digest, DatasetSpec | DatastorePath] = {}
 

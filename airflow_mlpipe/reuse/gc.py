@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 
 from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.catalog.collecting import AttemptState, Doomed, Horizon
-from airflow_mlpipe.errors import StorageError
+from airflow_mlpipe.errors import ServiceError, StorageError
 from airflow_mlpipe.storage import remote_garbage
 from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.garbage import (
     Item,
     clock_ns,
@@ -107,7 +108,7 @@ class Collected:
 def collect_garbage(
     catalog: Catalog,
     stores: Sequence[Store],
-    default: LocalStore,
+    default: Documents,
     workspace: Path,
     workspace_id: str,
     *,
@@ -122,7 +123,8 @@ def collect_garbage(
     Args:
         catalog: the workspace's catalog.
         stores: its datastores that are written.
-        default: the one with snapshots, manifests and records.
+        default: the one with snapshots, manifests and records; one that is not among `stores` keeps all of these but
+            the records of what is collected.
         workspace: its own folder, ``.mlpipe``.
         workspace_id: its id.
         grace: what was written later than this ago stays, whatever it is.
@@ -138,12 +140,13 @@ def collect_garbage(
     work = _Collection(catalog, default, Collected(deleted=delete, away=dict(away or {})), grace)
     # Everything is listed before anything is removed: what cannot be listed here stops it all.
     seen = catalog.keeper.horizon()
+    home = next((store for store in stores if store.name == default.name and isinstance(store, LocalStore)), None)
     # Two names may stand for one folder.
     here = list({store.root: store for store in stores if isinstance(store, LocalStore)}.values())
     elsewhere = list({store.address: store for store in stores if not isinstance(store, LocalStore)}.values())
     places = [item for store in here for item in list_places(store)]
     remote = work.listed_elsewhere(elsewhere)
-    contents = list_contents(default) if _is_ours_alone(default, workspace, workspace_id) else []
+    contents = list_contents(home) if home is not None and _is_ours_alone(home, workspace, workspace_id) else []
     drafts = [item for store in here for item in list_drafts(store)]
     folders = list_work(workspace)
     attempts = catalog.keeper.attempts()
@@ -160,7 +163,7 @@ def collect_garbage(
     return work.done
 
 
-def _refuse_if_lost(outputs: int, default: LocalStore, workspace_id: str) -> None:
+def _refuse_if_lost(outputs: int, default: Documents, workspace_id: str) -> None:
     """Stop a catalog without runs from taking for garbage what it has lost."""
     known = [found.record for found in list_results(default) if found.record is not None]
     records = sum(record.workspace == workspace_id for record in known)
@@ -180,7 +183,7 @@ def _is_ours_alone(store: LocalStore, workspace: Path, workspace_id: str) -> boo
 
 
 class _Collection:
-    def __init__(self, catalog: Catalog, default: LocalStore, done: Collected, grace: timedelta) -> None:
+    def __init__(self, catalog: Catalog, default: Documents, done: Collected, grace: timedelta) -> None:
         self.done = done
         self._catalog = catalog
         self._default = default
@@ -310,7 +313,7 @@ class _Collection:
     def _drop_record(self, result_id: str) -> bool:
         try:
             self._default.remove(result_path(result_id))
-        except StorageError as error:
+        except (StorageError, ServiceError) as error:
             self.done.refused.append(error.message)
             return False
         return True

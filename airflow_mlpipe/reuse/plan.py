@@ -27,7 +27,13 @@ UNRESOLVED = "?"
 
 
 class Facts(Protocol):
-    """What the planner asks of the world. Each answer is taken as true for the whole plan."""
+    """What the planner asks of the world. Each answer is taken as true for the whole plan.
+
+    Attributes:
+        home: name of the default datastore, without which nothing can be computed either.
+    """
+
+    home: str
 
     def environment(self, step: StepSpec) -> Mapping[str, JsonValue]:
         """Return the identity of the software `step` runs on, by name."""
@@ -265,6 +271,8 @@ class Planner:
             try:
                 problem = self._facts.problem(output)
             except (StorageError, ServiceError) as error:
+                if output.datastore == self._facts.home:
+                    raise
                 # It may be whole: this run computes anew, and the next one asks again.
                 self._away[output.datastore] = f"its output '{output.name}' cannot be looked at: {error.message}"
                 return self._away[output.datastore]

@@ -14,7 +14,7 @@ from airflow_mlpipe.errors import MlpipeError
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.record import ResultRecord
 from airflow_mlpipe.model.spec import PipelineSpec
-from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.ledger import Found, list_models, list_results, model_versions, read_spec
 from airflow_mlpipe.storage.outputs import check_output
 from airflow_mlpipe.storage.selection import Stores, check_files
@@ -41,7 +41,7 @@ class Rebuilt:
     left_out: list[tuple[str, str]] = field(default_factory=list)
 
 
-def rebuild(catalog: Catalog, records: Iterable[LocalStore], store: Stores, workspace_id: str) -> Rebuilt:
+def rebuild(catalog: Catalog, records: Iterable[Documents], store: Stores, workspace_id: str) -> Rebuilt:
     """Put back into a catalog what it does not have and the records of its stores tell of.
 
     Args:
@@ -74,7 +74,7 @@ class _Rebuild:
         self._runs = {run.id for run in catalog.list_runs()}
         self._specs: dict[Digest, PipelineSpec | None] = {}
 
-    def take(self, found: Found, kept: LocalStore) -> None:
+    def take(self, found: Found, kept: Documents) -> None:
         record = found.record
         if record is not None and not self._is_ours(record.workspace):
             self.done.foreign += 1
@@ -101,7 +101,7 @@ class _Rebuild:
                 return problem
         return ""
 
-    def _put_back(self, record: ResultRecord, written_ns: int, kept: LocalStore) -> str:
+    def _put_back(self, record: ResultRecord, written_ns: int, kept: Documents) -> str:
         spec = self._spec(record, kept)
         run, step = _run_row(record), _step_row(record)
         others = [] if spec is None else _others(spec, run, step)
@@ -117,7 +117,7 @@ class _Rebuild:
             self.done.runs.append(run.id)
         return ""
 
-    def _spec(self, record: ResultRecord, kept: LocalStore) -> PipelineSpec | None:
+    def _spec(self, record: ResultRecord, kept: Documents) -> PipelineSpec | None:
         digest = record.run.spec_digest
         if digest not in self._specs:
             self._specs[digest] = None
@@ -131,7 +131,7 @@ class _Rebuild:
                     self._specs[digest] = None
         return self._specs[digest]
 
-    def take_models(self, kept: LocalStore) -> None:
+    def take_models(self, kept: Documents) -> None:
         for path, fields, problem in list_models(kept):
             if fields is not None and not self._is_ours(fields.pop("workspace", None)):
                 self.done.foreign += 1

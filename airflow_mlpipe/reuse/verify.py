@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.errors import MlpipeError, NotFoundError, StorageError
@@ -12,6 +14,7 @@ from airflow_mlpipe.model.result import OutputRecord, StepResult
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.storage.archive import check_snapshot
 from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.documents import DefaultDocuments, Documents
 from airflow_mlpipe.storage.ledger import NEWER, read_model, read_result
 from airflow_mlpipe.storage.manifests import read_manifest
 from airflow_mlpipe.storage.outputs import check_output, read_output
@@ -69,7 +72,7 @@ class Verified:
 def verify(
     catalog: Catalog,
     store: Stores,
-    default: LocalStore,
+    default: DefaultDocuments,
     *,
     read_data: bool = False,
     mark: bool = True,
@@ -95,7 +98,7 @@ def verify(
 
 
 class _Verification:
-    def __init__(self, catalog: Catalog, store: Stores, default: LocalStore, read_data: bool) -> None:
+    def __init__(self, catalog: Catalog, store: Stores, default: DefaultDocuments, read_data: bool) -> None:
         self.done = Verified()
         self._catalog = catalog
         self._store = store
@@ -171,8 +174,8 @@ class _Verification:
             self._problem(f"datastore '{name}'", error.message)
         return None
 
-    def _keeper(self, store: Store) -> LocalStore:
-        """Return the datastore that keeps the manifests of outputs in `store`."""
+    def _keeper(self, store: Store) -> Documents:
+        """Return what keeps the manifests of outputs in `store`."""
         return store if isinstance(store, LocalStore) else self._default
 
     def _has_manifest(self, digest: Digest, store: Store) -> bool:
@@ -204,17 +207,28 @@ class _Verification:
             if self._opened(self._default.name) is None:
                 return
             self.done.models += 1
+            kept = self._default.holder(row.path)
             try:
-                tree = tree_digest(self._default.path_of(row.path)) if self._read_data else None
+                digest = _digest(row.path, kept) if self._read_data else None
             except MlpipeError as error:
                 self._problem(f"model '{row.id}'", error.message)
                 continue
-            if not self._default.exists(row.path):
-                self._problem(f"model '{row.id}'", f"its bytes are missing from {self._default.name}: {row.path}")
-            elif tree is not None and tree.digest != row.digest:
-                self._problem(f"model '{row.id}'", f"{self._default.name}: {row.path} has changed bytes")
+            if not kept.exists(row.path):
+                self._problem(f"model '{row.id}'", f"its bytes are missing from {kept.name}: {row.path}")
+            elif digest is not None and digest != row.digest:
+                self._problem(f"model '{row.id}'", f"{kept.name}: {row.path} has changed bytes")
             elif (problem := read_model(row.name, row.version, self._default)[1]) not in ("", NEWER):
                 self._problem(f"model '{row.id}'", f"its record is {problem}; {MEND}")
 
     def _problem(self, subject: str, text: str, result_id: str | None = None) -> None:
         self.done.problems.append(Problem(subject, text, result_id))
+
+
+def _digest(path: str, store: Documents) -> Digest:
+    """Return the digest of a file or folder, every byte of it read."""
+    if isinstance(store, LocalStore):
+        return tree_digest(store.path_of(path)).digest
+    with tempfile.TemporaryDirectory(prefix="mlpipe-verify-") as folder:
+        copy = Path(folder, "copy")
+        store.copy_out(path, copy)
+        return tree_digest(copy).digest

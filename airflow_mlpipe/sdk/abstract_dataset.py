@@ -161,7 +161,7 @@ class AbstractDataset:
         row = workspace.catalog.register_dataset(
             name,
             self._spec,
-            pin(self._spec, workspace.store, workspace.default_store, workspace.index),
+            pin(self._spec, workspace.store, workspace.documents, workspace.index),
             description=description or "",
             tags=tags,
             create_new_version=create_new_version,

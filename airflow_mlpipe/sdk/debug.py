@@ -49,7 +49,7 @@ def lay_out(step: StepRun) -> StepJob:
         identity,
         inputs,
         store=workspace.store,
-        default=workspace.default_store,
+        default=workspace.documents,
         work=workspace.dir / "work" / copy_id / "1",
         passed=passed,
         # The copy may outlive this process.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.reuse.gc import Collected
     from airflow_mlpipe.reuse.verify import Verified
     from airflow_mlpipe.sdk.workspace import Workspace
-    from airflow_mlpipe.storage.datastore import LocalStore
+    from airflow_mlpipe.storage.documents import DefaultDocuments, Documents
     from airflow_mlpipe.storage.selection import AnyStore, Store, Stores
 
 
@@ -100,7 +100,9 @@ def verify_workspace(workspace: Workspace, *, read_data: bool = False, dry_run: 
     """
     from airflow_mlpipe.reuse.verify import verify
 
-    return verify(workspace.catalog, workspace.store, workspace.default_store, read_data=read_data, mark=not dry_run)
+    # What the datastores have, not what was kept of it here.
+    documents = workspace.default_documents(cached=False)
+    return verify(workspace.catalog, workspace.store, documents, read_data=read_data, mark=not dry_run)
 
 
 def collect_garbage(
@@ -144,7 +146,7 @@ def collect_garbage(
             except MlpipeError as error:
                 away[row.name] = error.message
     return collect(
-        workspace.catalog, stores, workspace.default_store, workspace.dir, workspace.id,
+        workspace.catalog, stores, workspace.documents, workspace.dir, workspace.id,
         grace=grace, unused_for=unused_for, delete=delete, away=away, now=now(),
     )  # fmt: skip
 
@@ -156,6 +158,7 @@ class _Places:
         self._workspace = workspace
         self._catalog = catalog
         self._opened: dict[str, AnyStore] = {}
+        self._given: frozenset[str] = frozenset()
         self.added: list[str] = []
 
     def register(self, given: Mapping[str, str]) -> None:
@@ -163,6 +166,7 @@ class _Places:
         from airflow_mlpipe.sdk.workspace_folder import BORN_WITH
         from airflow_mlpipe.storage.ledger import list_results
 
+        self._given = frozenset(given)
         known = {row.name for row in self._catalog.list_datastores()}
         fresh = not known
         own = self._workspace.dir / "stores"
@@ -171,29 +175,35 @@ class _Places:
         for name, url in {**wanted, **given}.items():
             if name not in known or name in given:
                 self._add(name, url)
-        default = ""
+        told: dict[str, int] = {}
         for store in list(self.stores()):
-            for record in (each.record for each in list_results(store) if each.record is not None):
-                if record.workspace != self._workspace.id:
+            for found_record in list_results(store):
+                record = found_record.record
+                if record is None or record.workspace != self._workspace.id:
                     continue
                 default = record.default_datastore
+                told[default] = max(found_record.written_ns, told.get(default, 0))
                 for name, url in record.datastores.items():
                     if name not in self._names() and _is_there(url):
                         self._add(name, url)
-        if fresh or not self.default.exists("snapshots"):
+        if fresh or (not self._catalog.former_defaults() and not self.default.exists("snapshots")):
             # Without a record to tell, the one that has snapshots: only the default one ever gets them.
-            holders = [store.name for store in self.stores() if store.exists("snapshots")]
-            told = [default] if default in self._names() else holders
-            self._catalog.set_default_datastore([*told, self.default.name if not fresh else BORN_WITH[0]][0])
+            holders = [store.name for store in self.stores() if store.exists("snapshots")][:1]
+            known_defaults = [name for name in sorted(told, key=lambda name: told[name]) if name in self._names()]
+            last = [] if not fresh else list(BORN_WITH[:1])
+            # Each in its turn: those before the last one are asked for what they keep.
+            for name in known_defaults or holders or last:
+                self._catalog.set_default_datastore(name)
 
-    def stores(self) -> Iterator[LocalStore]:
-        """Give the datastores of this machine, by name."""
-        from airflow_mlpipe.storage.datastore import check_local
+    def stores(self) -> Iterator[Documents]:
+        """Give the datastores that may keep records, by name: those of this machine, given ones, and default ones."""
         from airflow_mlpipe.storage.urls import is_folder
 
-        for row in self._catalog.list_datastores():
-            if is_folder(row.url):
-                yield check_local(self.store(row.name))
+        rows = self._catalog.list_datastores()
+        asked = {*self._given, *(row.name for row in self._catalog.former_defaults())}
+        for row in rows:
+            if is_folder(row.url) or row.is_default or row.name in asked:
+                yield self._documents_in(row.name)
 
     def store(self, name: str) -> AnyStore:
         """Return a datastore, of this machine or elsewhere.
@@ -213,10 +223,20 @@ class _Places:
         return self._opened[name]
 
     @property
-    def default(self) -> LocalStore:
-        from airflow_mlpipe.storage.datastore import check_local
+    def default(self) -> DefaultDocuments:
+        """The default datastore, and those that were it before."""
+        from airflow_mlpipe.storage.documents import DefaultDocuments
 
-        return check_local(self.store(self._catalog.get_datastore().name))
+        return DefaultDocuments(
+            self._documents_in(self._catalog.get_datastore().name),
+            lambda: [self._documents_in(row.name) for row in self._catalog.former_defaults()],
+        )
+
+    def _documents_in(self, name: str) -> Documents:
+        from airflow_mlpipe.storage.datastore import documents_of
+
+        # What the datastore has, not what was kept of it here.
+        return documents_of(self.store(name), cached=False)
 
     def _names(self) -> set[str]:
         return {row.name for row in self._catalog.list_datastores()}
@@ -275,6 +295,6 @@ def _write_missing(catalog: Catalog, places: _Places, workspace_id: str) -> int:
         written += 1
     for row in catalog.list_models():
         if read_model(row.name, row.version, default)[1] in (MISSING, DAMAGED):
-            model.keep_record(row, workspace_id, default)
+            model.keep_record(row, workspace_id, default.holder(row.path))
             written += 1
     return written

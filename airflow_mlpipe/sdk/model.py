@@ -14,7 +14,7 @@ from airflow_mlpipe.sdk import observe
 
 if TYPE_CHECKING:
     from airflow_mlpipe.sdk.workspace import Workspace
-    from airflow_mlpipe.storage.datastore import LocalStore
+    from airflow_mlpipe.storage.documents import Documents
 
 
 class Model:
@@ -136,8 +136,8 @@ class Model:
 
     @property
     def url(self) -> str:
-        """Where its bytes lie, as a file URL."""
-        return self.path_on_disk().as_uri()
+        """Where its bytes lie."""
+        return self._workspace.documents.holder(self._row.path).url_of(self._row.path)
 
     @staticmethod
     def register(
@@ -232,8 +232,17 @@ class Model:
         return [Model(workspace, _row=row) for row in found]
 
     def path_on_disk(self) -> Path:
-        """Return where its file or folder lies on this machine. Read-only: change a copy, see :meth:`download`."""
-        return self._workspace.default_store.path_of(self._row.path)
+        """Return where its file or folder lies on this machine. Read-only: change a copy, see :meth:`download`.
+
+        One that is kept elsewhere is brought here once, into the workspace's ``cache`` folder.
+
+        Raises:
+            MissingDataError: if it is kept elsewhere and its bytes are gone.
+            DigestMismatchError: if its bytes are not those that were registered.
+        """
+        from airflow_mlpipe.sdk.model_files import model_path
+
+        return model_path(self._workspace, self._row)
 
     def download(self, target_dir: str | os.PathLike[str] = ".", exist_ok: bool = False, **kwargs: Any) -> str:
         """Copy its file or folder into `target_dir` and return where it is.
@@ -288,7 +297,7 @@ def register_files(
     framework: str | None = None,
     framework_version: str | None = None,
 ) -> Model:
-    """Copy files into the default store and register them as a new version.
+    """Copy files into the default datastore and register them as a new version.
 
     Args:
         workspace: where to register.
@@ -305,16 +314,15 @@ def register_files(
     Raises:
         ParameterError: if `model_name` is not allowed.
     """
-    from airflow_mlpipe.storage.tree import tree_digest
+    from airflow_mlpipe.sdk.model_files import store_model
 
     _check_name(model_name)
     catalog, store = workspace.catalog, workspace.default_store
     version = catalog.reserve_model_version(model_name)
     home = f"models/{model_name}/{version}"
     path = f"{home}/{folder or next(iter(files))}"
-    for name, source in files.items():
-        store.copy_in(source, f"{path}/{name}" if folder else path)
-    tree = tree_digest(store.path_of(path), workspace.index)
+    places = {f"{path}/{name}" if folder else path: source for name, source in files.items()}
+    tree = store_model(workspace, store, path, places)
     row = catalog.register_model(
         ModelRow(
             id="", name=model_name, version=version, path=path, digest=tree.digest, size_bytes=tree.size_bytes,
@@ -328,7 +336,7 @@ def register_files(
     return Model(workspace, _row=row)
 
 
-def keep_record(row: ModelRow, workspace_id: str, store: LocalStore) -> None:
+def keep_record(row: ModelRow, workspace_id: str, store: Documents) -> None:
     """Write the record from which a lost catalog is told of a model. Without it, the model is registered all the same.
 
     Args:
@@ -339,12 +347,12 @@ def keep_record(row: ModelRow, workspace_id: str, store: LocalStore) -> None:
     import logging
     from dataclasses import asdict
 
-    from airflow_mlpipe.errors import StorageError
+    from airflow_mlpipe.errors import ServiceError, StorageError
     from airflow_mlpipe.storage.ledger import write_model
 
     try:
         write_model(row.name, row.version, {**asdict(row), "workspace": workspace_id}, store)
-    except StorageError as error:
+    except (StorageError, ServiceError) as error:
         logging.getLogger(__name__).warning("model '%s' has no record in its store: %s", row.id, error.message)
 
 

@@ -66,6 +66,11 @@ class PortDataReference:
         """Sum of its files' sizes."""
         return self._record.size_bytes
 
+    @property
+    def place(self) -> str:
+        """Where it lies, for people: a path of this machine, or a URL."""
+        return self._workspace.documents_in(self._record.datastore).shown(self._record.path)
+
     def path_on_disk(self) -> Path:
         """Return where it lies on this machine. Read-only: change a copy, see :meth:`download`."""
         return self._workspace.local_store(self._record.datastore).path_of(self._record.path)

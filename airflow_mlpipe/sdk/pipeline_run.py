@@ -217,7 +217,7 @@ class PipelineRun(Run):
             "tags": self.get_tags(),
             "inputDatasets": [],
             "outputDatasets": [],
-            "logFiles": {name: self._file(name).as_uri() for name in self._log_names()},
+            "logFiles": self._log_urls(),
             "submittedBy": row.user,
         }
         if row.error:

@@ -332,18 +332,41 @@ class Run(RunWriter):
         """Return where a file of the run lies."""
         for file in self._written().files:
             if file.name == name:
-                return self._workspace.local_store(file.datastore).path_of(file.path)
+                return self._here(file)
+        raise self._no_file(name)
+
+    def _here(self, file: FileRecord) -> Path:
+        """Return the path of a file of the run on this machine: where it lies, or a copy for as long as we live."""
+        from airflow_mlpipe.storage.datastore import LocalStore
+
+        store = self._workspace.documents_in(file.datastore)
+        if isinstance(store, LocalStore):
+            return store.path_of(file.path)
+        copy = self._workspace.scratch / file.path
+        store.copy_out(file.path, copy)
+        return copy
+
+    def _log_urls(self) -> dict[str, str]:
+        """Return where each log of the run lies, by name."""
+        files = {file.name: file for file in self._written().files}
+        return {
+            name: self._workspace.documents_in(files[name].datastore).url_of(files[name].path)
+            for name in self._log_names()
+        }
+
+    def _no_file(self, name: str) -> NotFoundError:
         kept = ", ".join(self.get_file_names()) or "none"
-        raise NotFoundError(f"run {self.id} has no file '{name}'; it has: {kept}")
+        return NotFoundError(f"run {self.id} has no file '{name}'; it has: {kept}")
 
     def _keep(self, name: str, source: Path | bytes) -> None:
         store = self._workspace.default_store
         path = f"runs/{self.id}/{name}"
         if isinstance(source, bytes):
+            size = len(source)
             store.write_bytes(path, source)
         else:
+            size = source.stat().st_size
             store.copy_in(source, path)
-        size = store.path_of(path).stat().st_size
         self._write(Written(files=(FileRecord(name=name, datastore=store.name, path=path, size_bytes=size),)))
 
 

@@ -176,7 +176,7 @@ class StepRun(Run):
             "tags": self.get_tags(),
             "inputDatasets": [port.label or port.name for port in spec.inputs if port.as_dataset],
             "outputDatasets": [port.name for port in spec.outputs if port.kind == "dataset"],
-            "logFiles": {name: self._file(name).as_uri() for name in self._log_names()},
+            "logFiles": self._log_urls(),
         }
         if row.error:
             details["error"] = {"error": {"code": "UserError", "message": row.error}}
@@ -278,6 +278,18 @@ class StepRun(Run):
         """
         errors = self.stream_path("stderr")
         return errors if errors is not None and errors.stat().st_size else self.stream_path("stdout")
+
+    def log_place(self) -> Path | str | None:
+        """Return where the file of :meth:`log_path` lies: a path of this machine, or a URL."""
+        from airflow_mlpipe.execution.kept import STDERR, STDOUT
+        from airflow_mlpipe.storage.urls import is_folder
+
+        files = {file.name: file for file in self._written().files}
+        if STDERR not in files or STDOUT not in files:
+            return self.log_path()
+        file = files[STDERR if files[STDERR].size_bytes else STDOUT]
+        place = self._workspace.documents_in(file.datastore).shown(file.path)
+        return Path(place) if is_folder(place) else place
 
     def cancel(self) -> None:
         """Refuse, as v1 does.

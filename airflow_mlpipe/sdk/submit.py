@@ -232,7 +232,7 @@ def facts_of(
         dry: whether asking must leave no trace.
     """
     kind = _DryFacts if dry else WorkspaceFacts
-    return kind(workspace.catalog, workspace.store, workspace.default_store, workspace.index, environment, code)
+    return kind(workspace.catalog, workspace.store, workspace.documents, workspace.index, environment, code)
 
 
 def _planner(
@@ -245,7 +245,7 @@ def _planner(
 ) -> Planner:
     from airflow_mlpipe.execution.step_environments import StepEnvironments
 
-    environments = StepEnvironments(workspace.dir, workspace.default_store, workspace.index, compiled.snapshots)
+    environments = StepEnvironments(workspace.dir, workspace.documents, workspace.index, compiled.snapshots)
     facts = facts_of(workspace, environments, compiled.code_files, dry=dry)
     return Planner(compiled.spec, parameters, facts, regenerate=options.regenerate)
 

@@ -32,7 +32,7 @@ def warn_if_changed(row: DatasetRow, workspace: Workspace) -> None:
 
     spec = DatasetSpec.model_validate(row.spec)
     try:
-        change = change_since(row.digest, spec, workspace.store, workspace.default_store, workspace.index)
+        change = change_since(row.digest, spec, workspace.store, workspace.documents, workspace.index)
     except MissingDataError:
         # Whoever reads it says so, as an error.
         return

@@ -42,7 +42,7 @@ class RunFailedError(StepFailedError):
         run_id: the run.
         step: name of the step that failed first; empty if no step is to blame.
         exit_code: its exit code, negative for a signal; 0 where it did not end by itself.
-        log_path: file with its output, or None if it never started.
+        log_path: file, or its URL, with its output, or None if it never started.
         last_lines: the last lines it printed.
     """
 
@@ -54,7 +54,7 @@ class RunFailedError(StepFailedError):
         super().__init__(
             step.name if step is not None else "",
             (step.exit_code or 0) if step is not None else 0,
-            log,
+            step.log_place() if step is not None else None,
             last_lines(log) if log is not None else (),
         )
 

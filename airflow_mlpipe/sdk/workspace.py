@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlpipe.errors import ConfigError, NotFoundError, ParameterError
+from airflow_mlpipe.errors import ConfigError, NotFoundError, NotSupportedError, ParameterError
 from airflow_mlpipe.model.data import is_web
 from airflow_mlpipe.sdk import registry
 from airflow_mlpipe.sdk.names import NamedView
@@ -23,6 +23,7 @@ from airflow_mlpipe.sdk.workspace_config import (
     read_config,
     write_config,
 )
+from airflow_mlpipe.sdk.workspace_documents import WorkspaceDocuments
 from airflow_mlpipe.sdk.workspace_folder import catalog_url, make_workspace, open_or_make, store_url
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 MAX_NAME = 255
 
 
-class Workspace:
+class Workspace(WorkspaceDocuments):
     """A workspace: datastores, datasets, compute targets, environments, experiments, models and their runs.
 
     Get one with :meth:`from_config` or :meth:`get`; make one with :meth:`create` or ``mlpipe init``. Opening it reads
@@ -301,11 +302,6 @@ class Workspace:
         """Open a datastore anew when it is next asked for: its definition has changed."""
         self._stores.pop(name, None)
 
-    @property
-    def default_store(self) -> LocalStore:
-        """The bytes behind the default datastore, which keeps snapshots, outputs and logs."""
-        return self.local_store(self.catalog.get_datastore().name)
-
     def get_default_datastore(self) -> Datastore:
         """Return the default datastore."""
         from airflow_mlpipe.sdk.datastore import Datastore
@@ -315,12 +311,22 @@ class Workspace:
     def set_default_datastore(self, name: str | Datastore) -> None:
         """Make a datastore the default for what is stored from now on.
 
+        It may be a folder of this machine or lie elsewhere. What is stored already stays, and is found, where it is.
+
         Raises:
             ConfigError: if there is no datastore of that name.
+            NotSupportedError: if nothing can be written to it: a database, or one on the web.
         """
         from airflow_mlpipe.sdk.datastore import Datastore
+        from airflow_mlpipe.storage.urls import is_database
 
-        self.catalog.set_default_datastore(Datastore(self, name).name)
+        datastore = Datastore(self, name)
+        if is_database(datastore.url) or is_web(datastore.url):
+            raise NotSupportedError(
+                f"datastore '{datastore.name}' ({datastore.url}) cannot be the default one: it takes no files; "
+                "allowed are folders, S3, Azure Blob and Data Lake gen 2, and Google Cloud Storage"
+            )
+        self.catalog.set_default_datastore(datastore.name)
 
     @property
     def datastores(self) -> Mapping[str, Datastore]:

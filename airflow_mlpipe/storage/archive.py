@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO
 
@@ -14,13 +14,14 @@ from blake3 import blake3
 from airflow_mlpipe.errors import DigestMismatchError, MissingDataError, PipelineError, StorageError
 from airflow_mlpipe.model.digest import PREFIX, Digest, digest_bytes, hex_part, short
 from airflow_mlpipe.model.result import TreeManifest
-from airflow_mlpipe.storage.atomic import replacing, system_errors
-from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.atomic import system_errors
+from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.ignore import IgnoreRules
 from airflow_mlpipe.storage.manifests import manifest_path, read_manifest, write_manifest
 from airflow_mlpipe.storage.records import Record, Walk, open_record
 from airflow_mlpipe.storage.source import Snapshot, covers
 from airflow_mlpipe.storage.tree import Row, link_target, subset, to_manifest
+from airflow_mlpipe.storage.urls import is_folder
 from airflow_mlpipe.storage.walk import walk
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def archive_path(digest: Digest) -> str:
     return f"snapshots/{hex_part(digest)}.tar"
 
 
-def store_snapshot(snapshot: Snapshot, store: LocalStore) -> None:
+def store_snapshot(snapshot: Snapshot, store: Documents) -> None:
     """Keep the files of a snapshot, and the manifests of all of them and of those that decide about reuse.
 
     If the store has them, this costs two or three system calls.
@@ -57,7 +58,7 @@ def store_snapshot(snapshot: Snapshot, store: LocalStore) -> None:
         write_manifest(code, store)
 
 
-def extract_snapshot(digest: Digest, store: LocalStore, into: Path) -> None:
+def extract_snapshot(digest: Digest, store: Documents, into: Path) -> None:
     """Lay the files of a snapshot into the folder `into`, which must be new or empty.
 
     Raises:
@@ -67,62 +68,77 @@ def extract_snapshot(digest: Digest, store: LocalStore, into: Path) -> None:
     """
     import tarfile
 
-    archive = store.path_of(archive_path(digest))
-    if not archive.is_file():
-        raise MissingDataError(
-            f"snapshot {short(digest)} is gone from {store.name}: {archive_path(digest)}; submit again to store it"
-        )
-    with system_errors("extract a snapshot into", into):
-        into.mkdir(parents=True, exist_ok=True)
-        if any(into.iterdir()):
-            raise StorageError(f"cannot extract a snapshot into '{into}': the folder is not empty; give a new one")
+    path = archive_path(digest)
     try:
-        with (
-            system_errors("read", archive),
-            tarfile.open(archive, "r:", encoding="utf-8", errors="surrogateescape") as tar,
-        ):
-            rows = _extract(tar, into)
-        damage = None if to_manifest(rows).digest == digest else "its content has another digest"
-    except (tarfile.TarError, EOFError, _DamageError) as error:
-        damage = str(error)
+        archive = store.open(path)
+    except MissingDataError as error:
+        raise MissingDataError(
+            f"snapshot {short(digest)} is gone from {store.name}: {path}; submit again to store it"
+        ) from error
+    with archive:
+        with system_errors("extract a snapshot into", into):
+            into.mkdir(parents=True, exist_ok=True)
+            if any(into.iterdir()):
+                raise StorageError(f"cannot extract a snapshot into '{into}': the folder is not empty; give a new one")
+        try:
+            with (
+                system_errors("read", store.shown(path)),
+                tarfile.open(fileobj=archive, mode="r:", encoding="utf-8", errors="surrogateescape") as tar,
+            ):
+                rows = _extract(tar, into)
+            damage = None if to_manifest(rows).digest == digest else "its content has another digest"
+        except (tarfile.TarError, EOFError, _DamageError) as error:
+            damage = str(error)
     if damage is not None:
-        with suppress(OSError):
-            archive.replace(archive.with_name(archive.name + ".damaged"))
+        store.set_aside(path)
         raise DigestMismatchError(
-            f"snapshot {short(digest)} in {store.name}: {archive_path(digest)} is damaged ({damage});"
+            f"snapshot {short(digest)} in {store.name}: {path} is damaged ({damage});"
             " it was set aside: submit again to store it anew"
         )
 
 
-def check_snapshot(digest: Digest, store: LocalStore, *, read_data: bool = False) -> str | None:
-    """Return None if a snapshot and its manifest are whole, else what is wrong. Without `read_data` no file is read."""
-    import tarfile
+def check_snapshot(digest: Digest, store: Documents, *, read_data: bool = False) -> str | None:
+    """Return None if a snapshot and its manifest are whole, else what is wrong.
 
-    where = f"{store.name}: {archive_path(digest)}"
-    archive = store.path_of(archive_path(digest))
-    if not archive.is_file():
+    Without `read_data` no file is read; of an archive that is elsewhere only whether it is there counts then.
+    """
+    path = archive_path(digest)
+    where = f"{store.name}: {path}"
+    if not store.exists(path):
         return f"missing from {where}; the next submit of the same code stores it"
     manifest = read_manifest(digest, store, remove_damaged=False)
     if manifest is None:
         return f"its manifest is missing from {store.name}: {manifest_path(digest)}; the next submit stores it"
-    rows = []
+    if not read_data and not is_folder(store.url):
+        return None
     try:
-        with (
-            system_errors("read", archive),
-            tarfile.open(archive, "r:", encoding="utf-8", errors="surrogateescape") as tar,
-        ):
-            for member in tar:
-                # A header may promise more than there is.
-                if member.offset_data + member.size > archive.stat().st_size:
-                    return f"{where} is cut off"
-                rows.append((member.name, member.size if member.isreg() else 0, _content(tar, member, read_data)))
-    except (tarfile.TarError, EOFError, StorageError) as error:
+        with store.open(path) as archive, system_errors("read", store.shown(path)):
+            rows = _listed(archive, read_data)
+    except (EOFError, StorageError, _DamageError) as error:
         return f"{where} is damaged ({error})"
     wanted = [
         (entry.path, entry.size_bytes, entry.digest if read_data and entry.type in ("file", "exec") else "")
         for entry in manifest.entries
     ]
-    return None if sorted(rows) == wanted else f"{where} does not hold the files of its manifest"
+    return None if rows == wanted else f"{where} does not hold the files of its manifest"
+
+
+def _listed(archive: BinaryIO, read_data: bool) -> list[tuple[str, int, Digest]]:
+    import tarfile
+
+    size_bytes = archive.seek(0, os.SEEK_END)
+    archive.seek(0)
+    rows = []
+    try:
+        with tarfile.open(fileobj=archive, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
+            for member in tar:
+                # A header may promise more than there is.
+                if member.offset_data + member.size > size_bytes:
+                    raise _DamageError("it is cut off")
+                rows.append((member.name, member.size if member.isreg() else 0, _content(tar, member, read_data)))
+    except tarfile.TarError as error:
+        raise _DamageError(str(error)) from error
+    return sorted(rows)
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, read_data: bool) -> Digest:
@@ -139,14 +155,14 @@ class _DamageError(Exception):
     """An archive that this module did not write like that."""
 
 
-def _archive(snapshot: Snapshot, store: LocalStore) -> TreeManifest:
+def _archive(snapshot: Snapshot, store: Documents) -> TreeManifest:
     import tarfile
 
     try:
         found = walk(snapshot.source, rules=IgnoreRules(snapshot.source))
     except MissingDataError as error:
         raise _changed(snapshot) from error
-    with replacing(store.path_of(archive_path(snapshot.digest))) as file:
+    with store.draft(archive_path(snapshot.digest)) as file:
         with tarfile.open(
             fileobj=file, mode="w", format=tarfile.GNU_FORMAT, encoding="utf-8", errors="surrogateescape"
         ) as tar:

@@ -9,6 +9,7 @@ from airflow_mlpipe.model.data import DatasetSpec, DatastorePath
 from airflow_mlpipe.model.digest import Digest, JsonValue
 from airflow_mlpipe.model.result import TreeManifest
 from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.manifests import (
     SourceManifest,
     dataset_identity,
@@ -90,7 +91,7 @@ def keep_source(
     digest: Digest,
     source: DatasetSpec | DatastorePath,
     store: Stores,
-    manifests: LocalStore,
+    manifests: Documents,
     index: StatIndex | None = None,
 ) -> None:
     """Keep the names of an input's files under `digest`, so that a later run can say which of them changed.

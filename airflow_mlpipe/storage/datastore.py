@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from airflow_mlpipe.errors import NotSupportedError, ParameterError, StorageError
 from airflow_mlpipe.model.data import normalise_path
 from airflow_mlpipe.model.digest import JsonValue
 from airflow_mlpipe.storage.atomic import replacing, sync_folder, system_errors
 from airflow_mlpipe.storage.copying import copy_durable
+from airflow_mlpipe.storage.documents import Document, Documents
 from airflow_mlpipe.storage.records import Walk
 from airflow_mlpipe.storage.urls import is_database, is_remote
 from airflow_mlpipe.storage.walk import walk
@@ -49,6 +52,14 @@ class LocalStore:
     def url(self) -> str:
         """The root as a URL."""
         return self.root.as_uri()
+
+    def url_of(self, relative: str) -> str:
+        """Return the URL of a path. Errors are those of :meth:`path_of`."""
+        return self.path_of(relative).as_uri()
+
+    def shown(self, relative: str) -> str:
+        """Return a path as text, for people. Errors are those of :meth:`path_of`."""
+        return str(self.path_of(relative))
 
     def path_of(self, relative: str) -> Path:
         """Return the place of `relative`, whether or not something is there.
@@ -112,6 +123,12 @@ class LocalStore:
         with system_errors("read", path):
             return path.read_bytes()
 
+    def open(self, relative: str) -> BinaryIO:
+        """Return a file opened for reading. Errors are those of :meth:`read_bytes`."""
+        path = self.path_of(relative)
+        with system_errors("read", path):
+            return path.open("rb")
+
     def write_bytes(self, relative: str, data: bytes) -> None:
         """Write a file whole: others see the old content or the new one, also after a crash.
 
@@ -120,6 +137,13 @@ class LocalStore:
         """
         with replacing(self.path_of(relative)) as file:
             file.write(data)
+
+    def draft(self, relative: str) -> AbstractContextManager[BinaryIO]:
+        """Open a file that gets its name when the body ends well; see :func:`~airflow_mlpipe.storage.atomic.replacing`.
+
+        Errors are those of :meth:`write_bytes`.
+        """
+        return replacing(self.path_of(relative))
 
     def remove(self, relative: str) -> None:
         """Remove a file for good, also after a crash. Nothing there is fine.
@@ -132,6 +156,47 @@ class LocalStore:
             if path.is_file():
                 path.unlink()
                 sync_folder(path.parent)
+
+    def set_aside(self, relative: str) -> None:
+        """Take a damaged file away from its name; it stays beside it, to be looked into. What fails is left."""
+        path = self.path_of(relative)
+        with suppress(OSError):
+            path.replace(path.with_name(f"{path.name}.damaged"))
+
+    def listed(self, folder: str) -> list[Document]:
+        """Return the files below a folder, oldest first; one that does not exist has none.
+
+        Raises:
+            StorageError: if it cannot be listed.
+        """
+        root = self.path_of(folder)
+        with system_errors("list", root):
+            if not root.is_dir():
+                return []
+            paths = (Path(top, name) for top, _, names in os.walk(root) for name in names)
+            found = [Document(path.relative_to(self.root).as_posix(), path.lstat().st_mtime_ns) for path in paths]
+        return sorted(found, key=lambda document: (document.written_ns, document.path))
+
+    def keep_files(self, pairs: Sequence[tuple[Path, str]]) -> None:
+        """Keep files that were written to be kept, without a copy where the file system allows it.
+
+        They need not outlive a crash of the machine.
+
+        Raises:
+            StorageError: if one cannot be read or written.
+        """
+        for source, relative in pairs:
+            target = self.path_of(relative)
+            with system_errors("write", target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.unlink(missing_ok=True)
+                try:
+                    target.hardlink_to(source)
+                except OSError:
+                    # Another file system, or one without hard links.
+                    with suppress(FileNotFoundError):
+                        target.unlink()
+                    shutil.copyfile(source, target)
 
     def copy_in(self, source: Path, relative: str) -> None:
         """Copy a file, or the content of a folder, from anywhere to `relative`, replacing file by file.
@@ -224,6 +289,28 @@ def open_any(
 
         return open_database(name, url, options, workspace)
     return open_store(name, url, options, workspace, cache_limit_bytes)
+
+
+def documents_of(store: LocalStore | RemoteStore | Database, *, cached: bool = True) -> Documents:
+    """Return a datastore as one of documents.
+
+    Args:
+        store: the datastore.
+        cached: whether copies of documents on this machine may answer for a store elsewhere; not for whoever wants to
+            know what the store itself has.
+
+    Raises:
+        NotSupportedError: if it is a database.
+    """
+    if isinstance(store, LocalStore):
+        return store
+    from airflow_mlpipe.storage.database import Database
+
+    if isinstance(store, Database):
+        raise store.no_files()
+    from airflow_mlpipe.storage.remote_documents import RemoteDocuments
+
+    return RemoteDocuments(store, cached=cached)
 
 
 def check_local(store: LocalStore | RemoteStore | Database) -> LocalStore:

@@ -11,13 +11,12 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from pathlib import PurePosixPath
 
 from airflow_mlpipe.errors import MissingDataError
 from airflow_mlpipe.model.digest import Digest, JsonValue, digest_bytes, hex_part
 from airflow_mlpipe.model.record import ResultRecord
-from airflow_mlpipe.storage.atomic import system_errors
-from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.documents import Document, Documents
 
 RESULTS, SPECS, MODELS = "manifests/results", "manifests/specs", "models"
 
@@ -36,7 +35,7 @@ class Found:
         path: relative to the store.
         record: what it says, or None.
         problem: empty, or what is wrong with it: :data:`MISSING`, :data:`DAMAGED` or :data:`NEWER`.
-        written_ns: when it was written, by the store's own clock, in ns since the epoch.
+        written_ns: when it was written, by the store's own clock, in ns since the epoch; 0 if it was not listed.
     """
 
     path: str
@@ -50,37 +49,37 @@ def result_path(result_id: str) -> str:
     return f"{RESULTS}/{result_id}.json"
 
 
-def write_result(record: ResultRecord, store: LocalStore) -> None:
+def write_result(record: ResultRecord, store: Documents) -> None:
     """Keep the record of a result. One of a newer version under its id stays.
 
     Raises:
         StorageError: if it cannot be written.
     """
     path = result_path(record.result.id)
-    if not store.exists(path) or _document(path, store)[1] == DAMAGED:
+    if _document(path, store)[1] in (MISSING, DAMAGED):
         store.write_bytes(path, _encoded(record.model_dump()))
 
 
-def read_result(result_id: str, store: LocalStore) -> Found:
+def read_result(result_id: str, store: Documents) -> Found:
     """Return the record of a result.
 
     Raises:
         StorageError: if the store cannot be read.
     """
-    return _found(result_path(result_id), result_id, store)
+    return _found(Document(result_path(result_id), 0), result_id, store)
 
 
-def list_results(store: LocalStore) -> Iterator[Found]:
+def list_results(store: Documents) -> Iterator[Found]:
     """Yield every record of a result, in the order in which they were written.
 
     Raises:
         StorageError: if the store cannot be read.
     """
-    for path in _listed(store, RESULTS, "*.json"):
-        yield _found(f"{RESULTS}/{path.name}", path.stem, store)
+    for document in _listed(store, RESULTS, "*.json"):
+        yield _found(document, PurePosixPath(document.path).stem, store)
 
 
-def write_spec(digest: Digest, text: str, store: LocalStore) -> None:
+def write_spec(digest: Digest, text: str, store: Documents) -> None:
     """Keep the JSON text of a spec under its digest.
 
     Raises:
@@ -94,7 +93,7 @@ def spec_path(digest: Digest) -> str:
     return f"{SPECS}/{hex_part(digest)}.json"
 
 
-def read_spec(digest: Digest, store: LocalStore) -> str | None:
+def read_spec(digest: Digest, store: Documents) -> str | None:
     """Return the JSON text of a spec, or None if it is not kept or damaged.
 
     Raises:
@@ -110,7 +109,7 @@ def read_spec(digest: Digest, store: LocalStore) -> str | None:
     return data.decode("utf-8", "surrogateescape")
 
 
-def write_model(name: str, version: int, fields: Mapping[str, JsonValue], store: LocalStore) -> None:
+def write_model(name: str, version: int, fields: Mapping[str, JsonValue], store: Documents) -> None:
     """Keep the record of a version of a model beside its bytes.
 
     Raises:
@@ -119,7 +118,7 @@ def write_model(name: str, version: int, fields: Mapping[str, JsonValue], store:
     store.write_bytes(_model_path(name, version), _encoded(dict(fields)))
 
 
-def read_model(name: str, version: int, store: LocalStore) -> tuple[dict[str, JsonValue] | None, str]:
+def read_model(name: str, version: int, store: Documents) -> tuple[dict[str, JsonValue] | None, str]:
     """Return what the record of a version of a model says, or None, and what is wrong with it.
 
     Raises:
@@ -128,27 +127,28 @@ def read_model(name: str, version: int, store: LocalStore) -> tuple[dict[str, Js
     return _document(_model_path(name, version), store)
 
 
-def list_models(store: LocalStore) -> Iterator[tuple[str, dict[str, JsonValue] | None, str]]:
+def list_models(store: Documents) -> Iterator[tuple[str, dict[str, JsonValue] | None, str]]:
     """Yield of each record of a model its path, its fields or None, and what is wrong with it, by age.
 
     Raises:
         StorageError: if the store cannot be read.
     """
-    for path in _listed(store, MODELS, "*/*.json"):
-        relative = path.relative_to(store.root).as_posix()
-        yield relative, *_document(relative, store)
+    for document in _listed(store, MODELS, "*/*.json"):
+        yield document.path, *_document(document.path, store)
 
 
-def model_versions(store: LocalStore) -> dict[str, int]:
+def model_versions(store: Documents) -> dict[str, int]:
     """Return by name of a model the highest version that has a place in the store, registered or not.
 
     Raises:
         StorageError: if the store cannot be read.
     """
     newest: dict[str, int] = {}
-    for path in _listed(store, MODELS, "*/*"):
-        if path.name.isdecimal():
-            newest[path.parent.name] = max(int(path.name), newest.get(path.parent.name, 0))
+    for document in store.listed(MODELS):
+        _, name, version, *_ = (*document.path.split("/"), "", "")
+        version = version.removesuffix(".json")
+        if version.isdecimal():
+            newest[name] = max(int(version), newest.get(name, 0))
     return newest
 
 
@@ -156,28 +156,30 @@ def _model_path(name: str, version: int) -> str:
     return f"{MODELS}/{name}/{version}.json"
 
 
-def _listed(store: LocalStore, folder: str, pattern: str) -> list[Path]:
-    root = store.path_of(folder)
-    with system_errors("list", root):
-        if not root.is_dir():
-            return []
-        return sorted(root.glob(pattern), key=lambda path: (path.lstat().st_mtime_ns, path.name))
+def _listed(store: Documents, folder: str, pattern: str) -> list[Document]:
+    whole = f"{folder}/{pattern}"
+    depth = whole.count("/")
+    return [
+        document
+        for document in store.listed(folder)
+        if document.path.count("/") == depth and PurePosixPath(document.path).match(whole)
+    ]
 
 
-def _found(path: str, result_id: str, store: LocalStore) -> Found:
+def _found(document: Document, result_id: str, store: Documents) -> Found:
+    path = document.path
     fields, problem = _document(path, store)
     if fields is None:
         return Found(path, problem=problem)
     try:
         record = ResultRecord.model_validate(fields)
-        written_ns = store.path_of(path).stat().st_mtime_ns
     except ValueError as error:
         _log.warning("the record in %s: %s cannot be read: %s", store.name, path, str(error).partition("\n")[0])
         return Found(path, problem=DAMAGED)
     if record.result.id != result_id:
         _log.warning("the record in %s: %s is of another result, %s", store.name, path, record.result.id)
         return Found(path, problem=DAMAGED)
-    return Found(path, record, written_ns=written_ns)
+    return Found(path, record, written_ns=document.written_ns)
 
 
 def _encoded(fields: JsonValue) -> bytes:
@@ -186,7 +188,7 @@ def _encoded(fields: JsonValue) -> bytes:
     return f'{{"schema_version":{_VERSION},"digest":"{digest_bytes(body.encode())}","record":{body}}}'.encode()
 
 
-def _document(path: str, store: LocalStore) -> tuple[dict[str, JsonValue] | None, str]:
+def _document(path: str, store: Documents) -> tuple[dict[str, JsonValue] | None, str]:
     """Return what a record says, and what is wrong with it."""
     try:
         document = json.loads(store.read_bytes(path))

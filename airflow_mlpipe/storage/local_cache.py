@@ -15,7 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from airflow_mlpipe.errors import ParameterError
+from blake3 import blake3
+
+from airflow_mlpipe.errors import MissingDataError, ParameterError
 from airflow_mlpipe.model.digest import digest_json
 from airflow_mlpipe.storage.atomic import system_errors
 from airflow_mlpipe.storage.download import draft_name
@@ -78,6 +80,49 @@ class LocalCache:
                     if file.identity is None:
                         self._entry(keys[file.path]).unlink(missing_ok=True)
         self._make_room(0)
+
+    def read(self, name: str) -> bytes | None:
+        """Return what was given to :meth:`keep` under `name`, or None if it is not there any more.
+
+        Bytes that have changed since count as not there.
+
+        Raises:
+            StorageError: if it cannot be read.
+        """
+        entry = self._entry(name)
+        try:
+            with suppress(PermissionError):
+                os.utime(entry)
+            with system_errors("read", entry):
+                content = entry.read_bytes()
+        except (FileNotFoundError, MissingDataError):
+            return None
+        digest, data = content[: blake3.digest_size], content[blake3.digest_size :]
+        return data if blake3(data).digest() == digest else None
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Keep bytes that are always the same under this name, unless they alone are more than the limit.
+
+        They are not made durable: what a crash has spoilt is not taken.
+
+        Raises:
+            StorageError: if they cannot be written.
+        """
+        if len(data) > self._limit:
+            return
+        entry = self._entry(name)
+        self._make_room(len(data))
+        with system_errors("write", entry):
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            draft = entry.with_name(f"{uuid.uuid4().hex}.new")
+            draft.write_bytes(blake3(data).digest() + data)
+            draft.chmod(0o444)
+            draft.replace(entry)
+
+    def drop(self, name: str) -> None:
+        """Forget what :meth:`keep` was given."""
+        with suppress(OSError):
+            self._entry(name).unlink()
 
     def size_bytes(self) -> int:
         """Return how much is kept."""

@@ -10,13 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_mlpipe.errors import MissingDataError
+from airflow_mlpipe.errors import MissingDataError, MlpipeError
 from airflow_mlpipe.model.digest import Digest, JsonValue, canonical_json, digest_json, hex_part, short
 from airflow_mlpipe.model.result import TreeManifest
 from airflow_mlpipe.storage.tree import to_manifest
 
 if TYPE_CHECKING:
-    from airflow_mlpipe.storage.datastore import LocalStore
+    from airflow_mlpipe.storage.documents import Documents
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def manifest_path(digest: Digest) -> str:
     return f"manifests/{hex_part(digest)}.json"
 
 
-def write_manifest(manifest: TreeManifest, store: LocalStore) -> None:
+def write_manifest(manifest: TreeManifest, store: Documents) -> None:
     """Keep `manifest` in the store under its digest, if it is not there.
 
     Raises:
@@ -91,7 +91,7 @@ def write_manifest(manifest: TreeManifest, store: LocalStore) -> None:
     _write(manifest.digest, {"entries": _rows(manifest)}, store)
 
 
-def write_source_manifest(manifest: SourceManifest, store: LocalStore) -> None:
+def write_source_manifest(manifest: SourceManifest, store: Documents) -> None:
     """Keep the files of an input in the store under the digest that keys have of it, if they are not there.
 
     Raises:
@@ -105,7 +105,7 @@ def write_source_manifest(manifest: SourceManifest, store: LocalStore) -> None:
     _write(manifest.digest, document, store)
 
 
-def read_manifest(digest: Digest, store: LocalStore, *, remove_damaged: bool = True) -> TreeManifest | None:
+def read_manifest(digest: Digest, store: Documents, *, remove_damaged: bool = True) -> TreeManifest | None:
     """Return what :func:`write_manifest` or :func:`write_source_manifest` kept, or None if the store does not have it.
 
     A damaged one counts as not kept, with a warning, and is removed, unless `remove_damaged` is false, so that it is
@@ -130,8 +130,8 @@ def read_manifest(digest: Digest, store: LocalStore, *, remove_damaged: bool = T
     removed = "; it is removed" if remove_damaged else ""
     _log.warning("the manifest of %s in %s: %s is damaged%s", short(digest), store.name, path, removed)
     if remove_damaged:
-        with suppress(OSError):
-            store.path_of(path).unlink()
+        with suppress(MlpipeError):
+            store.remove(path)
     return None
 
 
@@ -149,7 +149,7 @@ def _rows(manifest: TreeManifest) -> list[list[JsonValue]]:
     return [[e.path, e.type, e.digest, e.size_bytes] for e in manifest.entries]
 
 
-def _write(digest: Digest, document: Mapping[str, JsonValue], store: LocalStore) -> None:
+def _write(digest: Digest, document: Mapping[str, JsonValue], store: Documents) -> None:
     path = manifest_path(digest)
     if not store.renew(path):
         store.write_bytes(path, canonical_json({"schema_version": _FIRST_VERSION, **document}))

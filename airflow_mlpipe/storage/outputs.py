@@ -24,6 +24,7 @@ from airflow_mlpipe.model.result import OutputRecord
 from airflow_mlpipe.storage.atomic import system_errors
 from airflow_mlpipe.storage.copying import copy_private
 from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.garbage import remove_tree
 from airflow_mlpipe.storage.manifests import write_manifest
 from airflow_mlpipe.storage.sealing import seal
@@ -54,7 +55,7 @@ def commit_output(
     index: StatIndex | None = None,
     *,
     place: Path | None = None,
-    manifests: LocalStore | None = None,
+    manifests: Documents | None = None,
 ) -> OutputRecord:
     """Make what an attempt wrote durable, read-only and known by content. The record counts once a result holds it.
 

@@ -7,13 +7,13 @@ from airflow_mlpipe.model.changes import changed_text
 from airflow_mlpipe.model.data import DatasetSpec
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.storage.content import keep_source, registered_digest, source_manifest
-from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.manifests import read_manifest
 from airflow_mlpipe.storage.selection import Stores
 from airflow_mlpipe.storage.stat_index import StatIndex
 
 
-def pin(spec: DatasetSpec, store: Stores, manifests: LocalStore, index: StatIndex | None = None) -> Digest:
+def pin(spec: DatasetSpec, store: Stores, manifests: Documents, index: StatIndex | None = None) -> Digest:
     """Return what a new version pins, and keep the names of its files, so that it can be told which have changed.
 
     Args:
@@ -33,7 +33,7 @@ def pin(spec: DatasetSpec, store: Stores, manifests: LocalStore, index: StatInde
 
 
 def change_since(
-    pinned: Digest, spec: DatasetSpec, store: Stores, manifests: LocalStore, index: StatIndex | None = None
+    pinned: Digest, spec: DatasetSpec, store: Stores, manifests: Documents, index: StatIndex | None = None
 ) -> str | None:
     """Return what of a version's bytes has changed, in words; None if nothing has.
 

@@ -138,6 +138,15 @@ class RemoteStore:
 
         return self._run(f"list '{inside or '/'}'", find)
 
+    def files_below(self, folder: str) -> Listing:
+        """Return the files below a folder, none if it does not exist: of what is known to be one, one request less.
+
+        Errors are those of :meth:`listing`.
+        """
+        inside = self._inside(folder)
+        files = self._run(f"list '{inside or '/'}'", lambda transfer: below(transfer, inside, self._own))
+        return Listing(inside, False, tuple(files))
+
     def glob(self, pattern: str) -> list[str]:
         """Return the paths that match, sorted. Arguments and errors are those of :meth:`listing`."""
         prefix, matches = split_pattern(self._inside(pattern))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from airflow_mlpipe.errors import DigestMismatchError, MissingDataError, StorageError
 from airflow_mlpipe.model.digest import Digest, short
 from airflow_mlpipe.model.result import OutputRecord, TreeManifest
-from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.listing import Listing, RemoteFile, local_name
 from airflow_mlpipe.storage.manifests import write_manifest
 from airflow_mlpipe.storage.remote_source import brought, relative, stored_identity
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.storage.remote import RemoteStore
 
 
-def commit_remote(name: str, place: Path, target: str, store: RemoteStore, manifests: LocalStore) -> OutputRecord:
+def commit_remote(name: str, place: Path, target: str, store: RemoteStore, manifests: Documents) -> OutputRecord:
     """Upload what an attempt wrote, and return its record, which counts once a result holds it.
 
     Args:
@@ -178,19 +178,28 @@ def _files(path: str, store: RemoteStore) -> Sequence[RemoteFile]:
 
 
 def _listed(record: OutputRecord, store: RemoteStore) -> Listing | str:
-    try:
-        return store.listing(record.path)
-    except MissingDataError:
+    if record.is_file:
+        try:
+            return store.listing(record.path)
+        except MissingDataError:
+            listing = None
+    else:
+        # Of what is known to be a folder, one request less.
+        listing = store.files_below(record.path)
+    if listing is None or not listing.files:
         # A bucket that is gone, or is another one by mistake, tells nothing of its outputs: this raises.
         store.exists("")
     # An output without files is nothing in a store that knows no folders.
-    missing = f"output '{record.name}' missing from {record.datastore}: {record.path}"
-    return missing if record.files else Listing(record.path, False, ())
+    if listing is not None and (listing.files or not record.files):
+        return listing
+    return f"output '{record.name}' missing from {record.datastore}: {record.path}"
 
 
 def _only_these(target: str, files: Sequence[RemoteFile], store: RemoteStore) -> Digest | None:
     """Remove what an upload that was cut off has left beside `files`; return what the store says of these."""
-    there = _files(target, store)
+    there = list(store.files_below(target).files)
+    if any(file.path == target for file in files):
+        there += [file for file in [store.stat(target)] if file is not None]
     wanted = {file.path for file in files}
     strays = [file.path for file in there if file.path not in wanted]
     if strays:

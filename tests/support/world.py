@@ -54,6 +54,7 @@ class World:
     looked: list[str] = field(default_factory=list)
     packages: dict[str, str] = field(default_factory=lambda: {"python": "3.11"})
     clock: datetime = NOON
+    home: str = "home"
 
     def environment(self, step):
         return self.packages
