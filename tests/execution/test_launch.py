@@ -25,14 +25,18 @@ FAMILY = """
 import os, signal, subprocess, sys, time
 {prelude}
 script, child = os.getpid(), subprocess.Popen(["sleep", "600"]).pid
+told, tell = os.pipe()
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         with open(sys.argv[1], "w") as pipe:
             pipe.write(f"{{script}} {{child}} {{os.getpid()}}")
+        os.write(tell, b".")
         time.sleep(600)
     os._exit(0)
 os.wait()
+# The orphan may be slow, and must not be ended before it has spoken.
+os.read(told, 1)
 {after}
 """
 
