@@ -47,6 +47,12 @@ class InlineEngine:
         """
         # A room of its own: what a process learned of an earlier run may be out of date.
         room = Room(self._folder)
+        try:
+            self._carry(room, run_id)
+        finally:
+            room.catalog.close()
+
+    def _carry(self, room: Room, run_id: str) -> None:
         run = room.run(run_id)
         if not room.catalog.update_run(run_id, status="Running", started_at=utc_now()):
             close_run(room.catalog, run_id, run.spec)

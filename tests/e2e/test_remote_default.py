@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import emulators
+import postgres
 import pytest
 from inline import inline_workspace
 
 from airflow_mlpipe import Datastore, Experiment, Pipeline, PipelineData, PythonScriptStep, Workspace
+from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.errors import NotSupportedError, UnreachableError
 from airflow_mlpipe.sdk.housekeeping import collect_garbage, rebuild_catalog, verify_workspace
 from airflow_mlpipe.sdk.model import Model
@@ -65,6 +68,10 @@ def register(workspace: Workspace, url: str, endpoint: str, deadline_s: float = 
 @pytest.fixture
 def remote(workspace: Workspace, endpoint: str, url: str) -> Workspace:
     """A workspace whose default datastore is an empty folder of a new bucket."""
+    return remote_one(workspace, url, endpoint)
+
+
+def remote_one(workspace: Workspace, url: str, endpoint: str) -> Workspace:
     register(workspace, url, endpoint)
     workspace.store("mycontainer").create_container()
     workspace.set_default_datastore("mycontainer")
@@ -150,20 +157,44 @@ def changed(workspace: Workspace, name: str, text: str) -> Pipeline:
     return made
 
 
-def test_a_machine_that_has_nothing_goes_on(remote: Workspace, tmp_path: Path, endpoint: str):
+@pytest.fixture
+def on_postgres(workspace: Workspace) -> Iterator[None]:
+    """Puts the workspace's catalog on a PostgreSQL server."""
+    if reason := postgres.missing():
+        pytest.skip(reason)
+    with postgres.server() as url:
+        catalog = Catalog.create(url)
+        for row in workspace.catalog.list_datastores():
+            catalog.put_datastore(row)
+        catalog.close()
+        path = workspace.dir / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "catalog_conn": url}))
+        yield
+
+
+@pytest.mark.parametrize("catalog", ["copied", pytest.param("shared", marks=pytest.mark.postgres)])
+def test_a_machine_that_has_nothing_goes_on(
+    workspace: Workspace, url: str, endpoint: str, tmp_path: Path, request: pytest.FixtureRequest, catalog: str
+):
+    if catalog == "shared":
+        request.getfixturevalue("on_postgres")
+        workspace = Workspace.from_config(workspace.dir / "config.json")
+        request.addfinalizer(workspace.catalog.close)
+    remote = remote_one(workspace, url, endpoint)
     run = run_of(remote)
     model = run.find_step_run("make")[0].register_model("m", "outputs/model.txt")
-    # Another machine: the same configuration and catalog, an empty folder, credentials from its environment.
+    # Another machine: the same configuration, catalog and credentials, and an empty folder.
     folder = tmp_path / "elsewhere" / ".mlpipe"
     folder.mkdir(parents=True)
     config = json.loads((remote.dir / "config.json").read_text())
-    for path in remote.dir.glob("catalog.db*"):
+    for path in remote.dir.glob("catalog.db*") if catalog == "copied" else ():
         shutil.copyfile(path, folder / path.name)
     shutil.copytree(remote.dir / "secrets", folder / "secrets")
     (folder / "config.json").write_text(json.dumps({**config, "folder": str(folder)}))
     shutil.move(remote.dir, tmp_path / "gone")
 
     other = Workspace.from_config(folder / "config.json")
+    request.addfinalizer(other.catalog.close)
     again = run_of(other)
     assert (again.engine, decisions(again)) == ("none", BOTH)
     assert Path(Model(other, "m").path_on_disk()).read_text() == "weights"
