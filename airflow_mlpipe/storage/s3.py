@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import io
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -171,7 +172,7 @@ class S3Driver(Rooted):
     async def put(self, path: str, data: bytes, md5: bytes) -> RemoteFile:
         """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
         given = base64.b64encode(md5).decode()
-        answer = await self._call("put_object", Key=self.key(path), Body=data, ContentMD5=given)
+        answer = await self._call("put_object", Key=self.key(path), Body=_Sent(data), ContentMD5=given)
         written = self._described(path, answer, len(data))
         if written.md5 is not None and written.md5 != md5.hex():
             raise CorruptError(f"the store has MD5 {written.md5} of what was sent with {md5.hex()}")
@@ -185,7 +186,7 @@ class S3Driver(Rooted):
     async def put_part(self, upload: Upload, number: int, data: bytes, md5: bytes) -> str:
         """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
         answer = await self._call(
-            "upload_part", Key=self.key(upload.path), UploadId=upload.id, PartNumber=number + 1, Body=data,
+            "upload_part", Key=self.key(upload.path), UploadId=upload.id, PartNumber=number + 1, Body=_Sent(data),
             ContentMD5=base64.b64encode(md5).decode(),
         )  # fmt: skip
         tag = str(answer["ETag"])
@@ -269,6 +270,13 @@ class S3Driver(Rooted):
     def _is_opaque(self, answer: Any) -> bool:
         """Whether an ETag may look like an MD5 and be none: with encryption, and in a directory bucket."""
         return _is_encrypted(answer) or self._bucket.endswith("--x-s3")
+
+
+class _Sent(io.BytesIO):
+    """Bytes to send, of which only a view is given: the HTTP library asks for it, and would get a copy."""
+
+    def getbuffer(self) -> memoryview:
+        return memoryview(self.getvalue())
 
 
 def _text(value: Any) -> Any:
