@@ -18,11 +18,12 @@ Row = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """A process that has ended: its time, the peak of its resident memory and what it printed."""
+    """A process that has ended: its time, the peak of its resident memory, what it printed and its processor time."""
 
     wall_s: float
     peak_mb: float
     output: str
+    cpu_s: float
 
 
 def call(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> Called:
@@ -44,7 +45,7 @@ def call(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> Called:
         errors.seek(0)
         if process.returncode:
             sys.exit(f"{' '.join(command)} exited {process.returncode}\n{output.read()}\n{errors.read()}")
-        return Called(wall_s, usage.ru_maxrss / 1024, output.read())
+        return Called(wall_s, usage.ru_maxrss / 1024, output.read(), usage.ru_utime + usage.ru_stime)
 
 
 def timed(action: Callable[[], object]) -> float:

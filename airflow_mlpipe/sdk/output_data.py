@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_mlpipe.errors import MissingDataError
+from airflow_mlpipe.errors import DigestMismatchError, MissingDataError
+from airflow_mlpipe.model.digest import short
 from airflow_mlpipe.model.result import OutputRecord
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class PortDataReference:
 
         Raises:
             MissingDataError: if the bytes are not in the store any more.
+            DigestMismatchError: if those of a datastore elsewhere are other ones by now.
         """
         from airflow_mlpipe.storage.datastore import LocalStore
         from airflow_mlpipe.storage.selection import check_files
@@ -118,10 +120,15 @@ class PortDataReference:
         return copied
 
     def _download_from(self, store: RemoteStore, folder: Path, *, overwrite: bool, show: bool) -> int:
-        from airflow_mlpipe.storage.remote_source import brought
+        from airflow_mlpipe.storage.remote_source import brought, digest_here
 
         listing = store.listing(self._record.path)
         with brought(store, listing.files) as paths:
+            if digest_here(listing.files, self._record.path, paths) != self.digest:
+                raise DigestMismatchError(
+                    f"output '{self.name}': '{self._record.path}' in datastore '{store.name}' is not what was recorded "
+                    f"({short(self.digest)}); run its step again"
+                )
             copied = sum(_copy(paths[f.path], folder / f.path, overwrite=overwrite, show=show) for f in listing.files)
         self._link_asking_run(folder)
         return copied

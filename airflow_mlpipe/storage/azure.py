@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_mlpipe.errors import ConfigError
+from airflow_mlpipe.storage.checksum import Checksum
 from airflow_mlpipe.storage.driver import CONNECT_S, Body, Rooted, Upload, nanoseconds, strong_etag
 from airflow_mlpipe.storage.listing import RemoteFile
 from airflow_mlpipe.storage.remote_errors import BrokenAnswerError, trouble_of
@@ -146,6 +147,10 @@ class AzureDriver(Rooted):
         if total.isdigit():
             found.size = int(total)
         return Body(self._described(path, found), answer.chunks())
+
+    async def checksum(self, file: RemoteFile, *, is_sure: bool = False) -> Checksum | None:
+        """Return None: a blob tells an MD5 or nothing."""
+        return None
 
     async def put(self, path: str, data: bytes, md5: bytes) -> RemoteFile:
         """See :class:`~airflow_mlpipe.storage.driver.Driver`."""

@@ -7,13 +7,14 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from airflow_mlpipe.errors import StorageError
 from airflow_mlpipe.model.digest import digest_json
 from airflow_mlpipe.storage.atomic import system_errors
+from airflow_mlpipe.storage.checksum import Reader
 from airflow_mlpipe.storage.listing import RemoteFile
 from airflow_mlpipe.storage.ranges import check_same
 from airflow_mlpipe.storage.remote_errors import BrokenAnswerError, ChangedError, CorruptError, trouble_of
@@ -71,9 +72,10 @@ async def read(transfer: Transfer, path: str) -> bytes:
         Exception: as the library raises it.
     """
     most = 0
+    unchecked: RemoteFile | None = None
 
     async def once() -> bytes:
-        nonlocal most
+        nonlocal most, unchecked
         body = await transfer.driver.get(path, 0, None, None)
         parts, size = [], 0
         try:
@@ -91,15 +93,37 @@ async def read(transfer: Transfer, path: str) -> bytes:
             raise BrokenAnswerError(f"the answer ended after {len(content):,} of {body.file.size_bytes:,} bytes")
         if body.file.md5 is not None and hashlib.md5(content, usedforsecurity=False).hexdigest() != body.file.md5:
             raise CorruptError(f"the bytes do not have the MD5 {body.file.md5} that the store says")
+        unchecked = body.file if body.file.md5 is None and not body.is_checked else None
         return content
 
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return await transfer.patience.attempt(once)
+            content = await transfer.patience.attempt(once)
+            if unchecked is not None:
+                await _compare_checksum(transfer, unchecked, partial(_slice, content))
+            return content
         except Exception as error:
             if trouble_of(error) != "corrupt" or attempt == ATTEMPTS:
                 raise
     raise AssertionError("the last attempt raises")
+
+
+def _slice(content: bytes, size_bytes: int, start: int) -> bytes:
+    return content[start : start + size_bytes]
+
+
+async def _compare_checksum(transfer: Transfer, file: RemoteFile, read: Reader) -> None:
+    """Compare bytes with what the store tells of a file without MD5, if it tells anything.
+
+    Raises:
+        CorruptError: if they differ.
+    """
+    for is_sure in (False, True):
+        told = await transfer.patience.attempt(partial(transfer.driver.checksum, file, is_sure=is_sure))
+        if told is None or await asyncio.to_thread(told.fits, read, file.size_bytes):
+            return
+        if told.is_sure:
+            raise CorruptError(f"the bytes do not have the {told.kind} checksum that the store says")
 
 
 class _Download:
@@ -111,6 +135,7 @@ class _Download:
         self._draft = draft
         # What the answers say; a listing does not tell that an ETag is no MD5.
         self._md5 = file.md5
+        self._is_checked = False
         self._broken: Exception | None = None
 
     async def run(self) -> None:
@@ -163,6 +188,7 @@ class _Download:
         body = await self._transfer.driver.get(self._file.path, at, None if whole else end, self._file)
         try:
             self._compare(body.file)
+            self._is_checked = body.is_checked
             async for data in body.chunks:
                 if at + len(data) > end:
                     raise ChangedError(f"'{self._file.path}' is longer than it was when it was listed; try again")
@@ -218,6 +244,8 @@ class _Small(_Download):
         await self._read_to(fd, at, size, hasher.update)
         if self._md5 is not None and hasher.hexdigest() != self._md5:
             raise CorruptError(f"the bytes have MD5 {hasher.hexdigest()}, the store says {self._md5}")
+        if self._md5 is None and not self._is_checked:
+            await _compare_checksum(self._transfer, self._file, partial(os.pread, fd))
 
 
 class _Large(_Download):
@@ -237,6 +265,8 @@ class _Large(_Download):
             found = await asyncio.to_thread(self._hash, fd)
             if found != self._md5:
                 raise CorruptError(f"the bytes have MD5 {found}, the store says {self._md5}")
+        else:
+            await _compare_checksum(self._transfer, self._file, partial(os.pread, fd))
         self._ledger.unlink(missing_ok=True)
 
     def _discard_if(self, useless: bool) -> None:

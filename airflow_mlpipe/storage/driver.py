@@ -9,6 +9,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 
+from airflow_mlpipe.storage.checksum import Checksum
 from airflow_mlpipe.storage.listing import RemoteFile
 
 CONNECT_S = 5.0
@@ -26,11 +27,13 @@ class Body:
         file: the file; its ``md5`` is None if the answer says that it cannot be trusted.
         chunks: the bytes; to be read to the end or closed.
         release: lets go of the connection, also when nothing was read.
+        is_checked: whether reading to the end fails if the bytes are not those of a checksum in the answer.
     """
 
     file: RemoteFile
     chunks: AsyncIterator[bytes]
     release: Callable[[], object] | None = None
+    is_checked: bool = False
 
     async def close(self) -> None:
         """Let go of the connection."""
@@ -61,7 +64,7 @@ class Upload:
 
 
 class Driver(Protocol):
-    """A kind of store. Every method is one request (of `level`: one for each page), made once.
+    """A kind of store. Every method is one request (of `level` and `checksum`: several), made once.
 
     Paths are relative to the datastore's root. A failure is raised as the library raises it.
 
@@ -110,6 +113,12 @@ class Driver(Protocol):
 
     async def get(self, path: str, start: int, end: int | None, expected: RemoteFile | None) -> Body:
         """Read the bytes from `start` up to `end`; of `expected` and no other version, if it is given."""
+
+    async def checksum(self, file: RemoteFile, *, is_sure: bool = False) -> Checksum | None:
+        """Return what tells whether the bytes of a file without MD5 are right, or None if the store tells nothing.
+
+        With `is_sure` every part is asked for its size: one request for each.
+        """
 
     async def put(self, path: str, data: bytes, md5: bytes) -> RemoteFile:
         """Write a file in one request; the store compares the MD5 if it can."""

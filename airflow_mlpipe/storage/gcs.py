@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from airflow_mlpipe.storage.checksum import Checksum
 from airflow_mlpipe.storage.driver import CONNECT_S, Body, Rooted, Upload, nanoseconds, range_header
 from airflow_mlpipe.storage.listing import RemoteFile
 from airflow_mlpipe.storage.remote_errors import BrokenAnswerError, CorruptError, HttpStatusError, trouble_of
@@ -136,6 +137,10 @@ class GcsDriver(Rooted):
             _streamed(answer),
             answer.close,
         )
+
+    async def checksum(self, file: RemoteFile, *, is_sure: bool = False) -> Checksum | None:
+        """Return None: what it tells comes with the file."""
+        return None
 
     async def put(self, path: str, data: bytes, md5: bytes) -> RemoteFile:
         """See :class:`~airflow_mlpipe.storage.driver.Driver`."""

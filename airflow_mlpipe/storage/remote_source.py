@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from airflow_mlpipe.errors import MissingDataError
 from airflow_mlpipe.model.digest import Digest, digest_json
-from airflow_mlpipe.storage.records import Walk
-from airflow_mlpipe.storage.tree import Row, tree_digest
+from airflow_mlpipe.storage.atomic import system_errors
+from airflow_mlpipe.storage.hashing import hash_record
+from airflow_mlpipe.storage.records import Walk, file_record
+from airflow_mlpipe.storage.tree import Row, to_manifest, tree_digest
 from airflow_mlpipe.storage.wildcard import is_pattern
 
 if TYPE_CHECKING:
@@ -89,6 +91,27 @@ def brought(store: RemoteStore, files: Sequence[RemoteFile]) -> Iterator[Mapping
     with tempfile.TemporaryDirectory(prefix="mlpipe-data-") as folder:
         store.fetch(files, Path(folder))
         yield {file.path: Path(folder, file.path) for file in files}
+
+
+def digest_here(files: Iterable[RemoteFile], base: str, paths: Mapping[str, Path]) -> Digest:
+    """Return the digest of a tree of remote files, by the bytes that were :func:`brought`. Reads all of them.
+
+    Args:
+        files: of the tree.
+        base: its path in the datastore.
+        paths: what was brought.
+
+    Raises:
+        StorageError: if one cannot be read.
+    """
+    rows: list[Row] = []
+    for file in files:
+        place = paths[file.path]
+        with system_errors("read", place):
+            record = file_record("", place.stat())
+        content = hash_record(str(place), record)
+        rows.append((relative(file.path, base), "file", content.digest, content.size_bytes))
+    return to_manifest(rows).digest
 
 
 def _identity(file: RemoteFile) -> Digest:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
+import io
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
+from airflow_mlpipe.storage.checksum import CRC_BYTES, Checksum, equal_parts
 from airflow_mlpipe.storage.driver import (
     CONNECT_S,
     Body,
@@ -145,12 +148,39 @@ class S3Driver(Rooted):
         answer = await self._call("get_object", Key=self.key(path), **asked)
         _, _, total = answer.get("ContentRange", "").rpartition("/")
         size = int(total) if total.isdigit() else int(answer["ContentLength"])
-        return Body(self._described(path, answer, size), _streamed(answer["Body"]), answer["Body"].close)
+        # The library compares a checksum that came with the answer, in a body of another class.
+        body = answer["Body"]
+        return Body(self._described(path, answer, size), _streamed(body), body.close, hasattr(body, "checksum"))
+
+    async def checksum(self, file: RemoteFile, *, is_sure: bool = False) -> Checksum | None:
+        """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
+        version = {"VersionId": file.identity} if self._versions and file.identity else {}
+        whole = await self._call("head_object", Key=self.key(file.path), ChecksumMode="ENABLED", **version)
+        if whole.get("ChecksumType") == "FULL_OBJECT":
+            for kind, size in CRC_BYTES.items():
+                crc = _decoded(whole.get(f"Checksum{kind}"))
+                if len(crc) == size:
+                    return Checksum(kind, crc)
+        etag, dash, count = (strong_etag(whole.get("ETag")) or "").partition("-")
+        if not dash or md5_of_etag(etag) is None or not count.isdigit() or self._is_opaque(whole):
+            return None
+
+        async def size_of(number: int) -> int:
+            part = await self._call("head_object", Key=self.key(file.path), PartNumber=number, **version)
+            # Who does not know of parts answers with the whole.
+            return int(part["ContentLength"]) if part.get("PartsCount") else 0
+
+        if is_sure:
+            parts = tuple([await size_of(number) for number in range(1, int(count) + 1)])
+        else:
+            parts = equal_parts(file.size_bytes, await size_of(1) or file.size_bytes)
+        is_told = len(parts) == int(count) and sum(parts) == file.size_bytes
+        return Checksum("MD5", bytes.fromhex(etag), parts, is_sure) if is_told else None
 
     async def put(self, path: str, data: bytes, md5: bytes) -> RemoteFile:
         """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
         given = base64.b64encode(md5).decode()
-        answer = await self._call("put_object", Key=self.key(path), Body=data, ContentMD5=given)
+        answer = await self._call("put_object", Key=self.key(path), Body=_Sent(data), ContentMD5=given)
         written = self._described(path, answer, len(data))
         if written.md5 is not None and written.md5 != md5.hex():
             raise CorruptError(f"the store has MD5 {written.md5} of what was sent with {md5.hex()}")
@@ -164,7 +194,7 @@ class S3Driver(Rooted):
     async def put_part(self, upload: Upload, number: int, data: bytes, md5: bytes) -> str:
         """See :class:`~airflow_mlpipe.storage.driver.Driver`."""
         answer = await self._call(
-            "upload_part", Key=self.key(upload.path), UploadId=upload.id, PartNumber=number + 1, Body=data,
+            "upload_part", Key=self.key(upload.path), UploadId=upload.id, PartNumber=number + 1, Body=_Sent(data),
             ContentMD5=base64.b64encode(md5).decode(),
         )  # fmt: skip
         tag = str(answer["ETag"])
@@ -257,16 +287,25 @@ class S3Driver(Rooted):
     def _described(self, path: str, answer: Any, size_bytes: int) -> RemoteFile:
         etag = strong_etag(answer.get("ETag"))
         version = answer.get("VersionId") if self._versions else None
-        # An ETag that is no MD5 may look like one: with encryption, and in a directory bucket.
-        plain = not _is_encrypted(answer) and not self._bucket.endswith("--x-s3")
         return RemoteFile(
             path=path,
             size_bytes=size_bytes,
             identity=version if version and version != "null" else etag,
             mtime_ns=nanoseconds(answer.get("LastModified")),
-            md5=md5_of_etag(etag) if plain else None,
-            parts_md5=parts_md5_of_etag(etag) if plain else None,
+            md5=None if self._is_opaque(answer) else md5_of_etag(etag),
+            parts_md5=None if self._is_opaque(answer) else parts_md5_of_etag(etag),
         )
+
+    def _is_opaque(self, answer: Any) -> bool:
+        """Whether an ETag may look like an MD5 and be none: with encryption, and in a directory bucket."""
+        return _is_encrypted(answer) or self._bucket.endswith("--x-s3")
+
+
+class _Sent(io.BytesIO):
+    """Bytes to send, of which only a view is given: the HTTP library asks for it, and would get a copy."""
+
+    def getbuffer(self) -> memoryview:
+        return memoryview(self.getvalue())
 
 
 def _following(page: Any, token: str) -> str:
@@ -286,6 +325,13 @@ class _RemovalError(OSError):
     def __init__(self, problem: Mapping[str, str]) -> None:
         super().__init__(f"{problem.get('Key')}: {problem.get('Message')}")
         self.code = problem.get("Code")
+
+
+def _decoded(text: str | None) -> bytes:
+    try:
+        return base64.b64decode(text or "", validate=True)
+    except binascii.Error:
+        return b""
 
 
 def _is_encrypted(answer: Any) -> bool:

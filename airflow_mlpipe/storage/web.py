@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from airflow_mlpipe.errors import ConfigError, NotSupportedError
 from airflow_mlpipe.storage.addresses import open_public
+from airflow_mlpipe.storage.checksum import Checksum
 from airflow_mlpipe.storage.driver import CONNECT_S, Body, Upload, nanoseconds, range_header, strong_etag
 from airflow_mlpipe.storage.listing import RemoteFile
 from airflow_mlpipe.storage.remote_errors import HttpStatusError, RefusedAddressError
@@ -151,6 +152,10 @@ class WebDriver:
             else:
                 size = expected.size_bytes
         return Body(_described(path, answer, size), _streamed(answer, skip, stop), answer.close)
+
+    async def checksum(self, file: RemoteFile, *, is_sure: bool = False) -> Checksum | None:
+        """Return None: the web tells nothing."""
+        return None
 
     async def put(self, path: str, data: bytes, md5: bytes) -> RemoteFile:
         """Refuse: the web is read-only."""

@@ -23,7 +23,7 @@ from airflow_mlpipe import (
     PythonScriptStep,
     Workspace,
 )
-from airflow_mlpipe.errors import ParameterError
+from airflow_mlpipe.errors import DigestMismatchError, ParameterError
 from airflow_mlpipe.sdk.housekeeping import collect_garbage, rebuild_catalog, verify_workspace
 
 pytestmark = [
@@ -156,6 +156,13 @@ def test_a_single_file_is_its_path_and_outputs_come_down(workspace: Workspace, l
     reference = run.find_step_run("train")[0].get_output_data("made")
     assert reference.download(tmp_path / "local") == 2
     assert (tmp_path / "local" / reference.path_on_datastore / "names.txt").read_text() == "one.txt"
+    file = run.find_step_run("read")[0].get_output_data("last")
+    assert file.download(tmp_path / "local") == 1
+    assert (tmp_path / "local" / file.path_on_datastore).read_text() == "7!"
+    workspace.any_store("lake").write_bytes(f"{reference.path_on_datastore}/names.txt", b"two.txt")
+    with pytest.raises(DigestMismatchError, match=r"output 'made': .* is not what was recorded"):
+        reference.download(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_registered_output_with_a_destination(workspace: Workspace, lake: Datastore):

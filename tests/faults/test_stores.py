@@ -168,6 +168,40 @@ def test_bytes_that_always_come_spoilt_are_never_delivered(
     assert list((tmp_path / "out").rglob("f")) == []
 
 
+def test_bytes_without_an_md5_are_compared_as_well(proxy: Proxy, store: RemoteStore, tmp_path: Path) -> None:
+    """A file that was sent in parts has an MD5 of its parts alone."""
+    put(store, tmp_path, LARGE)
+    listed = store.listing("up")
+    assert listed.files[0].md5 is None
+    fault = Fault("flip", gets("up"), times=1)
+    proxy.faults[:] = [fault]
+    store.fetch(listed, tmp_path / "out")
+    assert fault.hits == 1 and (tmp_path / "out/up").read_bytes() == LARGE
+    fault.hits = 0
+    assert store.read_bytes("up") == LARGE and fault.hits == 1
+    proxy.faults[:] = [Fault("flip", gets("up"))]
+    took(lambda: store.fetch(listed, tmp_path / "new"), DigestMismatchError, r"MD5 checksum that the store says")
+    took(lambda: store.read_bytes("up"), DigestMismatchError, r"MD5 checksum that the store says")
+    assert list((tmp_path / "new").rglob("up")) == []
+
+
+def test_parts_of_any_size_are_compared(proxy: Proxy, store: RemoteStore, tmp_path: Path) -> None:
+    """Other programs make parts that are not equal; as many equal parts would fit the first one's size."""
+    parts = [LARGE[: 6 << 20], LARGE[6 << 20 : 11 << 20], LARGE[11 << 20 :]]
+    bucket, call = store.url.removeprefix("s3://"), store.filesystem().call_s3
+    upload = call("create_multipart_upload", Bucket=bucket, Key="up")["UploadId"]
+    told = [
+        call("upload_part", Bucket=bucket, Key="up", UploadId=upload, PartNumber=number, Body=part)["ETag"]
+        for number, part in enumerate(parts, start=1)
+    ]
+    listed = [{"PartNumber": number, "ETag": tag} for number, tag in enumerate(told, start=1)]
+    call("complete_multipart_upload", Bucket=bucket, Key="up", UploadId=upload, MultipartUpload={"Parts": listed})
+    store.fetch(store.listing("up"), tmp_path / "out")
+    assert (tmp_path / "out/up").read_bytes() == LARGE == store.read_bytes("up")
+    proxy.faults[:] = [Fault("flip", gets("up"))]
+    took(lambda: store.fetch(store.listing("up"), tmp_path / "new"), DigestMismatchError, r"MD5 checksum")
+
+
 def test_an_answer_that_always_ends_early_is_put_together_or_given_up(
     proxy: Proxy, store: RemoteStore, tmp_path: Path
 ) -> None:
