@@ -218,7 +218,7 @@ def _keep_names(step: StepSpec, key: StepKey, site: Site) -> None:
 def _keep_names_of_observed(step: StepSpec, observed: Iterable[ObservedInput], site: Site) -> None:
     """Do the same for the datasets that the step has looked up by name."""
     for seen in observed:
-        if seen.kind == "dataset":
+        if seen.kind == "dataset" and seen.digest is not None:
             with suppress(NotFoundError):
                 row = site.catalog.get_dataset(seen.name, seen.resolved)
                 _keep(step, seen.digest, DatasetSpec.model_validate(row.spec), site)

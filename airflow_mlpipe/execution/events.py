@@ -66,8 +66,11 @@ class EventsWriter:
         """Append a file that is kept at `path` of `datastore` already. Raises as :meth:`metric` does."""
         self._append("file", target, {"name": name, "datastore": datastore, "path": path, "size_bytes": size_bytes})
 
-    def observed(self, kind: str, name: str, version: str | None, resolved: str, digest: str) -> None:
-        """Append that the step looked up a dataset or model by name. Raises as :meth:`metric` does."""
+    def observed(self, kind: str, name: str, version: str | None, resolved: str, digest: str | None) -> None:
+        """Append that the step looked up a dataset or model by name, as an ObservedInput.
+
+        Raises as :meth:`metric` does.
+        """
         fields = {"input": kind, "name": name, "version": version, "resolved": resolved, "digest": digest}
         self._append("observed", "self", fields)
 

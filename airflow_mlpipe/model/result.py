@@ -119,15 +119,15 @@ class ObservedInput(Frozen):
         kind: ``dataset`` or ``model``.
         name: the name asked for.
         version: the version asked for, or None for the latest.
-        resolved: the version that was found.
-        digest: identity of what was found.
+        resolved: the version that was found; empty if there was none.
+        digest: identity of what was found; None if there was nothing.
     """
 
     kind: Literal["dataset", "model"]
     name: str
     version: str | None = None
     resolved: str
-    digest: Digest
+    digest: Digest | None
 
 
 class StepResult(Frozen):

@@ -71,7 +71,7 @@ class WorkspaceFacts:
         """See :meth:`Facts.problem`."""
         return verify_output(output, check_files(self._store(output.datastore)), self._index)
 
-    def resolve(self, observed: ObservedInput) -> tuple[str, Digest | None]:
+    def resolve(self, observed: ObservedInput, by: str) -> tuple[str, Digest | None]:
         """See :meth:`Facts.resolve`."""
         version = observed.version or "latest"
         try:
@@ -80,6 +80,11 @@ class WorkspaceFacts:
                 # Not the digest of its registration: the files under its paths may have changed since.
                 return str(dataset.version), self.content(DatasetSpec.model_validate(dataset.spec))
             model = self._catalog.get_model(observed.name, version)
+            if observed.version is None and model.run_id == by:
+                others = [row for row in self._catalog.list_models(observed.name) if row.run_id != by]
+                if not others:
+                    return UNRESOLVED, None
+                model = max(others, key=lambda row: row.version)
             return str(model.version), model.digest
         except (NotFoundError, MissingDataError):
             return UNRESOLVED, None

@@ -53,8 +53,14 @@ class Facts(Protocol):
             ServiceError: if its datastore cannot be reached or refuses.
         """
 
-    def resolve(self, observed: ObservedInput) -> tuple[str, Digest | None]:
-        """Return the version and digest that a name looked up inside a step has today."""
+    def resolve(self, observed: ObservedInput, by: str) -> tuple[str, Digest | None]:
+        """Return the version and digest that a name looked up inside a step has today; None if there is nothing.
+
+        Args:
+            observed: the lookup.
+            by: the step run that made it. Versions of a model that it has registered itself do not count: they are what
+                it made of what it found.
+        """
 
     def candidates(self, derivations: Sequence[Digest]) -> Mapping[Digest, Sequence[StepResult]]:
         """Return, in one query, results by derivation key, newest first."""
@@ -280,7 +286,7 @@ class Planner:
                 self._facts.doubt(result, problem)
                 return problem
         for seen in result.observed:
-            version, digest = self._facts.resolve(seen)
+            version, digest = self._facts.resolve(seen, result.step_run_id)
             if digest != seen.digest:
                 return f"{seen.kind} {seen.name}{self._change(seen, version, digest)}, read inside the step"
         return None
@@ -299,6 +305,8 @@ class Planner:
     def _change(self, seen: ObservedInput, version: str, digest: Digest | None) -> str:
         if version == UNRESOLVED:
             return f": v{seen.resolved} is gone"
+        if seen.digest is None:
+            return f": none -> v{version}"
         if version != seen.resolved:
             return f": v{seen.resolved} -> v{version}"
         return f" v{version}: {changed_files(digest, seen.digest, self._facts.trees) or 'its content changed'}"

@@ -40,6 +40,7 @@ class Dataset:
         try:
             row = workspace.catalog.get_dataset(name, version)
         except NotFoundError as error:
+            observe.record_absence("dataset", name, version)
             raise UnknownNameError(
                 f"{error.message}; register it: Dataset.File.from_files((datastore, 'path')).register(ws, '{name}')"
             ) from None

@@ -226,8 +226,8 @@ class Model:
             **kwargs: accepted as in v1.
         """
         rows = workspace.catalog.list_models(name=name, run_id=run_id, latest=latest)
-        for newest in [row for row in rows if name is not None][:1]:
-            observe.record("model", newest.name, None, newest.version, newest.digest)
+        if name is not None:
+            _observe_newest(workspace, name)
         found = [row for row in rows if _fits(row.tags, tags) and _fits(row.properties, properties)]
         return [Model(workspace, _row=row) for row in found]
 
@@ -379,7 +379,11 @@ def _find(
     run_id: str | None,
     framework: str | None,
 ) -> ModelRow:
-    newest = workspace.catalog.get_model(name, version)
+    try:
+        newest = workspace.catalog.get_model(name, version)
+    except NotFoundError:
+        observe.record_absence("model", name, version)
+        raise
     rows = [newest] if version is not None else workspace.catalog.list_models(name=name)
     for row in rows:
         if (
@@ -393,10 +397,21 @@ def _find(
             if row.version != newest.version:
                 observe.record("model", name, row.version, row.version, row.digest)
             return row
+    observe.record("model", name, version, newest.version, newest.digest)
     raise NotFoundError(
         f"no version of model '{name}' has these tags, properties, run or framework; "
         f"registered are versions {', '.join(str(row.version) for row in rows[::-1])}"
     )
+
+
+def _observe_newest(workspace: Workspace, name: str) -> None:
+    # Whatever the filter: a newer version could fit it.
+    try:
+        newest = workspace.catalog.get_model(name)
+    except NotFoundError:
+        observe.record_absence("model", name, None)
+    else:
+        observe.record("model", name, None, newest.version, newest.digest)
 
 
 def _fits(have: Mapping[str, str], wanted: Any) -> bool:

@@ -10,7 +10,7 @@ from airflow_mlpipe.model.digest import Digest
 def record(
     kind: Literal["dataset", "model"], name: str, version: str | int | None, resolved: str | int, digest: Digest
 ) -> None:
-    """Note that this process looked up an object by name. Does nothing outside a step.
+    """Note that this process looked up an object by name and found it. Does nothing outside a step.
 
     Args:
         kind: what was looked up.
@@ -19,9 +19,23 @@ def record(
         resolved: the version that was found.
         digest: identity of what was found.
     """
+    _note(kind, name, version, str(resolved), digest)
+
+
+def record_absence(kind: Literal["dataset", "model"], name: str, version: str | int | None) -> None:
+    """Note that this process looked up an object by name and found nothing: once there is one, that is a change.
+
+    Arguments are those of :func:`record`.
+    """
+    _note(kind, name, version, "", None)
+
+
+def _note(
+    kind: Literal["dataset", "model"], name: str, version: str | int | None, resolved: str, digest: Digest | None
+) -> None:
     from airflow_mlpipe.sdk.step_context import events_of_this_process
 
     events = events_of_this_process()
     if events is not None:
         asked = None if version is None or version == "latest" else str(version)
-        events.observed(kind, name, asked, str(resolved), digest)
+        events.observed(kind, name, asked, resolved, digest)

@@ -59,7 +59,7 @@ def show(workspace: Workspace, change: Callable[[], None]) -> int:
         ("new: everything runs", None),
         ("nothing changed: the query is asked, the bucket is listed, and all results still fit", None),
         ("one row changed in PostgreSQL: what reads only the bucket is reused", change),
-        ("nothing changed: only the comparison looks again, since there is a newer model", None),
+        ("nothing changed: the newest model is the one that the step itself has registered", None),
     ]
     for number, (title, prepare) in enumerate(passes, 1):
         if prepare is not None:

@@ -160,6 +160,18 @@ def test_what_a_step_looked_up_by_name_must_resolve_to_the_same(today, decision,
     assert reason in (None, again.reason)
 
 
+@pytest.mark.parametrize("today", [("?", None), ("1", digest_bytes(b"d"))])
+def test_what_a_step_looked_for_and_did_not_find_must_still_be_missing(today):
+    world, spec = World(versions={"net": today}), chain(1)
+    seen = ObservedInput(kind="model", name="net", resolved="", digest=None)
+    world.commit(spec, plan(world, spec).decisions[0], observed=(seen,))
+    again = plan(world, spec).decisions[0]
+    if today[1] is None:
+        assert again.decision == "reuse"
+    else:
+        assert (again.decision, again.reason) == ("run", "model net: none -> v1, read inside the step")
+
+
 def test_a_changed_parameter_reruns_the_steps_that_use_it_and_says_so():
     world, spec = World(), with_step(chain(2), "s1", arguments=(Argument(kind="parameter", value="lr"),))
     spec = spec.model_copy(update={"parameters": (ParameterSpec.of("lr", 0.1),)})

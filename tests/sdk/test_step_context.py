@@ -122,6 +122,54 @@ def test_a_model_is_registered_and_its_lookup_is_an_input(ws, submit):
     assert again.step("step").reason == "model net: v1 -> v2, read inside the step"
 
 
+@pytest.mark.parametrize("look", ["Model(ws, 'net')", "Model.list(ws, 'net')[0]"])
+def test_a_model_that_was_looked_for_and_is_there_by_now_is_a_change(ws, submit, look):
+    text = (
+        "from airflow_mlpipe.errors import MlpipeError\n"
+        "ws = run.experiment.workspace\n"
+        f"try:\n    found = {look}.version\nexcept (MlpipeError, IndexError):\n    found = None\n"
+        "print(json.dumps(found))"
+    )
+    assert said(submit(text)) is None
+    assert submit(text).step("step").is_reused
+    (ws.dir.parent / "net.bin").write_text("one")
+    Model.register(ws, ws.dir.parent / "net.bin", "net")
+    again = submit(text)
+    assert (said(again), again.step("step").reason) == (1, "model net: none -> v1, read inside the step")
+
+
+def test_a_dataset_that_was_looked_for_and_is_there_by_now_is_a_change(ws, submit):
+    text = (
+        "from airflow_mlpipe import Dataset\n"
+        "try:\n    print(json.dumps(Dataset.get_by_name(run.experiment.workspace, 'd').version))\n"
+        "except KeyError:\n    print(json.dumps(None))"
+    )
+    assert said(submit(text)) is None
+    ws.local_store("workspaceblobstore").write_bytes("data/a.txt", b"a")
+    Dataset.File.from_files((ws.get_default_datastore(), "data")).register(ws, "d")
+    again = submit(text)
+    assert (said(again), again.step("step").reason) == (1, "dataset d: none -> v1, read inside the step")
+
+
+def test_a_version_that_a_step_registers_itself_is_no_change_of_what_it_looked_up(ws, submit):
+    text = (
+        "from airflow_mlpipe.errors import MlpipeError\n"
+        "ws = run.experiment.workspace\n"
+        "try:\n    found = Model(ws, 'net').version\nexcept MlpipeError:\n    found = None\n"
+        "Path('net.bin').write_text('one')\n"
+        "Model.register(ws, 'net.bin', 'net')\n"
+        "print(json.dumps(found))"
+    )
+    assert said(submit(text)) is None
+    assert submit(text).step("step").is_reused
+    other = ws.dir.parent / "other.bin"
+    other.write_text("two")
+    Model.register(ws, other, "net")
+    again = submit(text)
+    assert (said(again), again.step("step").reason) == (2, "model net: none -> v2, read inside the step")
+    assert submit(text).step("step").is_reused
+
+
 def test_files_in_outputs_can_be_registered_before_the_step_has_ended(ws, submit):
     run = submit(
         "Path('outputs/m.pkl').write_text('bytes')\n"

@@ -69,7 +69,7 @@ class World:
             raise problem
         return problem
 
-    def resolve(self, observed: ObservedInput):
+    def resolve(self, observed: ObservedInput, by: str):
         return self.versions.get(observed.name, ("?", None))
 
     def candidates(self, derivations: Sequence[str]):
