@@ -79,7 +79,7 @@ def main() -> None:
         Datastore.register(
             workspaces["s3"], "bucket", "s3://bench/here", endpoint_url=endpoint, key="id", secret="secret"
         )
-        workspaces["s3"].any_store("bucket").create_container()
+        workspaces["s3"].store("bucket").create_container()
         workspaces["s3"].set_default_datastore("bucket")
         lengths = (given.steps // 4, given.steps)
         times: dict[tuple[str, bool, int], list[float]] = {}

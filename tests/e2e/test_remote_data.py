@@ -159,7 +159,7 @@ def test_a_single_file_is_its_path_and_outputs_come_down(workspace: Workspace, l
     file = run.find_step_run("read")[0].get_output_data("last")
     assert file.download(tmp_path / "local") == 1
     assert (tmp_path / "local" / file.path_on_datastore).read_text() == "7!"
-    workspace.any_store("lake").write_bytes(f"{reference.path_on_datastore}/names.txt", b"two.txt")
+    workspace.store("lake").write_bytes(f"{reference.path_on_datastore}/names.txt", b"two.txt")
     with pytest.raises(DigestMismatchError, match=r"output 'made': .* is not what was recorded"):
         reference.download(tmp_path / "new")
     assert not (tmp_path / "new").exists()
