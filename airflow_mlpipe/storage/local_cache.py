@@ -11,7 +11,7 @@ import ctypes
 import fcntl
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -120,9 +120,14 @@ class LocalCache:
             draft.replace(entry)
 
     def drop(self, name: str) -> None:
-        """Forget what :meth:`keep` was given."""
+        """Forget what is kept under `name`."""
         with suppress(OSError):
             self._entry(name).unlink()
+
+    def forget(self, store: RemoteStore, files: Iterable[RemoteFile]) -> None:
+        """Forget what is kept of these files: the next one who asks gets them anew."""
+        for file in files:
+            self.drop(_key(store, file))
 
     def size_bytes(self) -> int:
         """Return how much is kept."""

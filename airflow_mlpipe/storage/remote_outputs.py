@@ -18,7 +18,7 @@ from airflow_mlpipe.model.result import OutputRecord, TreeManifest
 from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.listing import Listing, RemoteFile, local_name
 from airflow_mlpipe.storage.manifests import write_manifest
-from airflow_mlpipe.storage.remote_source import brought, relative, stored_identity
+from airflow_mlpipe.storage.remote_source import brought, forget, relative, stored_identity
 from airflow_mlpipe.storage.tree import manifest_of, scan_tree
 from airflow_mlpipe.storage.walk import walk
 
@@ -126,12 +126,16 @@ def fetch_copy(path: str, store: RemoteStore, into: Path, expected: Digest | Non
         listing = Listing(path, False, ())
     into.mkdir(parents=True, exist_ok=True)
     copy = into / Path(path).name if listing.is_file else into
-    _copy(listing.files, listing.base, store, into)
-    if expected is not None and scan_tree(copy).digest != expected:
-        raise DigestMismatchError(
-            f"'{path}' in datastore '{store.name}' is not what was recorded ({short(expected)}); run its step again"
-        )
-    return copy
+    # Twice: what the cache keeps may have been damaged on this machine.
+    for _ in range(2):
+        _copy(listing.files, listing.base, store, into)
+        if expected is None or scan_tree(copy).digest == expected:
+            return copy
+        forget(store, listing.files)
+    assert expected is not None
+    raise DigestMismatchError(
+        f"'{path}' in datastore '{store.name}' is not what was recorded ({short(expected)}); run its step again"
+    )
 
 
 def publish_remote(record: OutputRecord, store: RemoteStore, destination: str) -> None:

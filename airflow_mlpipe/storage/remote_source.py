@@ -93,6 +93,14 @@ def brought(store: RemoteStore, files: Sequence[RemoteFile]) -> Iterator[Mapping
         yield {file.path: Path(folder, file.path) for file in files}
 
 
+def forget(store: RemoteStore, files: Iterable[RemoteFile]) -> None:
+    """Let the next one who asks for these files get them from their datastore, not from the cache of this machine."""
+    from airflow_mlpipe.storage.local_cache import LocalCache
+
+    if store.cache is not None:
+        LocalCache(*store.cache).forget(store, files)
+
+
 def digest_here(files: Iterable[RemoteFile], base: str, paths: Mapping[str, Path]) -> Digest:
     """Return the digest of a tree of remote files, by the bytes that were :func:`brought`. Reads all of them.
 

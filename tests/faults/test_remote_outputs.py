@@ -26,6 +26,8 @@ from airflow_mlpipe.storage.datastore import open_store
 from airflow_mlpipe.storage.ledger import result_path
 from airflow_mlpipe.storage.outputs import verify_output
 from airflow_mlpipe.storage.remote import RemoteStore
+from airflow_mlpipe.storage.remote_outputs import fetch_copy
+from airflow_mlpipe.storage.tree import tree_digest
 
 pytestmark = pytest.mark.s3
 
@@ -100,6 +102,20 @@ def test_a_bucket_that_is_gone_puts_nothing_in_doubt(lake: Lake):
     run_id = lake.site.enqueue(lake.step())
     assert Room(lake.site.dir).run(run_id).plan() == []
     assert lake.site.catalog.doubt_of(first.steps["make"].result_id) is None
+
+
+def test_a_damaged_entry_of_the_cache_is_brought_anew(lake: Lake, tmp_path):
+    result = lake.site.catalog.get_result(lake.run().steps["make"].result_id)
+    (output,) = result.outputs
+    store = lake.workspace.store(LAKE)
+    whole = fetch_copy(output.path, store, tmp_path / "first", output.digest)
+    kept = {path: path.read_bytes() for path in sorted((store.cache[0] / "files").rglob("*")) if path.is_file()}
+    for path, data in kept.items():
+        path.chmod(0o644)
+        path.write_bytes(bytes(len(data)))
+    again = fetch_copy(output.path, store, tmp_path / "second", output.digest)
+    assert tree_digest(again).digest == tree_digest(whole).digest == output.digest
+    assert kept and {path: path.read_bytes() for path in kept} == kept
 
 
 def test_verify_looks_at_outputs_there(lake: Lake):

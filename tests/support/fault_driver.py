@@ -83,6 +83,10 @@ JOBS: dict[str, Callable[[Any, Path, Callable[[], object]], Any]] = {
 }
 
 
+_PATIENCE_S = 60.0
+"""How much longer a slow machine may take until something was tested at all."""
+
+
 def _soak_runs(folder: Path, until: float) -> dict[str, Any]:
     """Run over and over, with data that comes back; note each run that did not give what it must."""
     from fault_site import FaultSite
@@ -92,7 +96,11 @@ def _soak_runs(folder: Path, until: float) -> dict[str, Any]:
     site = FaultSite(folder)
     step = site.make_step()
     told: dict[str, Any] = {"problems": [], "reused": 0, "computed": 0}
-    while time.monotonic() < until:
+
+    def nothing_yet() -> bool:
+        return not (told["reused"] and told["computed"]) and time.monotonic() < until + _PATIENCE_S
+
+    while time.monotonic() < until or nothing_yet():
         try:
             ended = site.run(step, site.follow_step())
             texts = {(site.output(ended, name) / "all.txt").read_text() for name in ended.steps}
@@ -116,7 +124,7 @@ def _soak_gc(folder: Path, until: float) -> dict[str, Any]:
 
     workspace = Workspace.from_config(folder / ".mlpipe" / "config.json")
     removed = rounds = 0
-    while time.monotonic() < until:
+    while time.monotonic() < until or (removed == 0 and time.monotonic() < until + _PATIENCE_S):
         rounds += 1
         unused = timedelta(0) if rounds % 5 == 0 else None
         done = collect_garbage(
