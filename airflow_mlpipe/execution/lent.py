@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +51,15 @@ def lend(job: StepJob, credentials: Credentials, asked: Collection[str] = ()) ->
 
 
 def take_back(job: StepJob) -> None:
-    """End what :func:`lend` began. Nothing lent is fine."""
-    with suppress(FileNotFoundError):
-        (job.work / _FILE).unlink()
+    """End what :func:`lend` began. Nothing lent is fine.
+
+    Raises:
+        StorageError: if the file cannot be removed: a secret is not left behind without a word.
+    """
+    path = job.work / _FILE
+    if path.exists():
+        with system_errors("remove", path):
+            path.unlink()
 
 
 def borrowed(environ: Mapping[str, str] = os.environ) -> dict[str, dict[str, Any]]:
