@@ -150,8 +150,11 @@ class Database:
     def close(self) -> None:
         """Close the connections of this process. The next use opens new ones."""
         sessions, self._sessions = self._sessions, {}
-        for connection, _ in sessions.values():
-            connection.close()
+        others = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
+        for (_, thread), (connection, _) in sessions.items():
+            # Another thread may be in a statement, e.g. one that keeps leases alive; it lets go of its own itself.
+            if thread not in others or self.dialect.closes_in_use:
+                connection.close()
 
     def _begun(self) -> tuple[Connection, Session]:
         connection, session = self._own()

@@ -52,6 +52,8 @@ class Dialect(Protocol):
     begin_sql: str
     lock_sql: str | None
     share_sql: str | None
+    closes_in_use: bool
+    """Whether a connection may be closed while another thread is in a statement on it; SQLite's would crash."""
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
@@ -98,6 +100,7 @@ class SqliteDialect:
     begin_sql = "BEGIN IMMEDIATE"
     lock_sql: str | None = None
     share_sql: str | None = None
+    closes_in_use = False
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
@@ -197,6 +200,7 @@ class PostgresDialect:
     begin_sql = "BEGIN"
     lock_sql: str | None = "SELECT pg_advisory_xact_lock(hashtext(?))"
     share_sql: str | None = "SELECT pg_advisory_xact_lock_shared(hashtext(?))"
+    closes_in_use = True
 
     def __init__(self, url: str) -> None:
         self._url = url

@@ -170,11 +170,13 @@ class LocalStore:
             StorageError: if it cannot be listed.
         """
         root = self.path_of(folder)
+        found: list[Document] = []
         with system_errors("list", root):
-            if not root.is_dir():
-                return []
-            paths = (Path(top, name) for top, _, names in os.walk(root) for name in names)
-            found = [Document(path.relative_to(self.root).as_posix(), path.lstat().st_mtime_ns) for path in paths]
+            for top, _, names in os.walk(root, onerror=_raise_unless_gone):
+                for path in (Path(top, name) for name in names):
+                    # A draft gets its name, and files are removed, while this looks.
+                    with suppress(FileNotFoundError):
+                        found.append(Document(path.relative_to(self.root).as_posix(), path.lstat().st_mtime_ns))
         return sorted(found, key=lambda document: (document.written_ns, document.path))
 
     def keep_files(self, pairs: Sequence[tuple[Path, str]]) -> None:
@@ -240,6 +242,11 @@ class LocalStore:
         found = walk(folder, exclude_top=exclude, follow_within=self.root, keep=matches)
         found.records = [record for record in found.records if record[1] != "dir"]
         return prefix, found
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def open_store(

@@ -28,6 +28,7 @@ from airflow_mlpipe.model.result import StepResult
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.model.step import Argument, StepSpec
 from airflow_mlpipe.reuse.facts import WorkspaceFacts
+from airflow_mlpipe.reuse.gc import COLLECTED
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.ledger import list_results, read_result, read_spec
 from airflow_mlpipe.storage.manifests import read_manifest
@@ -218,6 +219,10 @@ class FaultSite:
         """Where the output of a step lies."""
         record = next(o for o in self.result(ended, step_id).outputs if o.name == name)
         return self.store.path_of(record.path)
+
+    def is_collected(self, step: StepRow) -> bool:
+        """Whether the result that a step took is garbage by now."""
+        return step.result_id is not None and self.catalog.doubt_of(step.result_id) == COLLECTED
 
     def facts(self) -> WorkspaceFacts:
         """What a planner would ask."""
