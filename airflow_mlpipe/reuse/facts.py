@@ -81,10 +81,11 @@ class WorkspaceFacts:
                 return str(dataset.version), self.content(DatasetSpec.model_validate(dataset.spec))
             model = self._catalog.get_model(observed.name, version)
             if observed.version is None and model.run_id == by:
-                others = [row for row in self._catalog.list_models(observed.name) if row.run_id != by]
-                if not others:
+                seen = int(observed.resolved or 0)
+                rows = [r for r in self._catalog.list_models(observed.name) if r.run_id != by or r.version <= seen]
+                if not rows:
                     return UNRESOLVED, None
-                model = max(others, key=lambda row: row.version)
+                model = max(rows, key=lambda row: row.version)
             return str(model.version), model.digest
         except (NotFoundError, MissingDataError):
             return UNRESOLVED, None

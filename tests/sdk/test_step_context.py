@@ -170,6 +170,18 @@ def test_a_version_that_a_step_registers_itself_is_no_change_of_what_it_looked_u
     assert submit(text).step("step").is_reused
 
 
+def test_a_step_that_looks_at_what_it_has_registered_itself_is_reused(ws, submit):
+    text = (
+        "ws = run.experiment.workspace\n"
+        "for word in ('one', 'two'):\n"
+        "    Path('net.bin').write_text(word)\n"
+        "    Model.register(ws, 'net.bin', 'net')\n"
+        "    if word == 'one':\n        print(json.dumps(Model(ws, 'net').version))"
+    )
+    assert said(submit(text)) == 1
+    assert submit(text).step("step").is_reused
+
+
 def test_files_in_outputs_can_be_registered_before_the_step_has_ended(ws, submit):
     run = submit(
         "Path('outputs/m.pkl').write_text('bytes')\n"
