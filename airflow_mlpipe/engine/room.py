@@ -22,9 +22,8 @@ from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.reuse.facts import WorkspaceFacts
 from airflow_mlpipe.storage.credentials import resolve
-from airflow_mlpipe.storage.datastore import documents_of, open_any
+from airflow_mlpipe.storage.datastore import AnyStore, documents_of, open_any
 from airflow_mlpipe.storage.documents import DefaultDocuments, Documents
-from airflow_mlpipe.storage.selection import AnyStore
 from airflow_mlpipe.storage.stat_index import StatIndex
 from airflow_mlpipe.storage.urls import is_folder
 

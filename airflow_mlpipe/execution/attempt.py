@@ -29,10 +29,11 @@ from airflow_mlpipe.model.digest import Digest, JsonValue, digest_json
 from airflow_mlpipe.model.result import ObservedInput, StepResult
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.storage.content import keep_source
+from airflow_mlpipe.storage.datastore import check_files
 from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.mount_points import release_mounts
 from airflow_mlpipe.storage.outputs import sweep_attempt
-from airflow_mlpipe.storage.selection import Stores, check_files
+from airflow_mlpipe.storage.selection import Stores
 from airflow_mlpipe.storage.stat_index import StatIndex
 
 _log = logging.getLogger(__name__)

@@ -15,9 +15,10 @@ from airflow_mlpipe.execution.report import full_disk, last_lines, traceback_lin
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec, OutputSpec, StepOutputRef
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.result import OutputRecord
+from airflow_mlpipe.storage.datastore import check_files
 from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.outputs import commit_output, verify_output
-from airflow_mlpipe.storage.selection import Stores, check_files
+from airflow_mlpipe.storage.selection import Stores
 from airflow_mlpipe.storage.stat_index import StatIndex
 
 _NEARBY = 5

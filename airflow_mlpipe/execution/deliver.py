@@ -11,9 +11,10 @@ from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, OutputSpec
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.result import OutputRecord
 from airflow_mlpipe.model.step import StepSpec
+from airflow_mlpipe.storage.datastore import check_files
 from airflow_mlpipe.storage.outputs import attempt_path
 from airflow_mlpipe.storage.published import publish_copy
-from airflow_mlpipe.storage.selection import Stores, check_files
+from airflow_mlpipe.storage.selection import Stores
 from airflow_mlpipe.storage.stat_index import StatIndex
 
 

@@ -13,10 +13,10 @@ from airflow_mlpipe.execution.contract import ContextInput, StagedInput
 from airflow_mlpipe.model.data import DatasetSpec, DatasetView, DatastorePath, InputSpec, StepOutputRef
 from airflow_mlpipe.model.result import OutputRecord
 from airflow_mlpipe.storage.content import walked_digest
-from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.datastore import LocalStore, check_files
 from airflow_mlpipe.storage.mount import CannotMountError, RemoteMount, check_mountable
 from airflow_mlpipe.storage.outputs import materialise
-from airflow_mlpipe.storage.selection import Source, Stores, at_hand, check_files, empty_folders, files_of, walk_sources
+from airflow_mlpipe.storage.selection import Source, Stores, at_hand, empty_folders, files_of, walk_sources
 
 if TYPE_CHECKING:
     from airflow_mlpipe.execution.references import RemoteReference

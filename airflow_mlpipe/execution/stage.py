@@ -21,11 +21,11 @@ from airflow_mlpipe.execution.inputs import InputPlaces
 from airflow_mlpipe.execution.variables import variables
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.storage.atomic import system_errors
-from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.datastore import LocalStore, check_files
 from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.mount_points import release_mounts
 from airflow_mlpipe.storage.outputs import place_of, sweep_attempt
-from airflow_mlpipe.storage.selection import Stores, check_files
+from airflow_mlpipe.storage.selection import Stores
 from airflow_mlpipe.storage.snapshot import extract_snapshot
 
 

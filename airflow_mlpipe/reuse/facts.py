@@ -13,10 +13,11 @@ from airflow_mlpipe.model.result import ObservedInput, OutputRecord, StepResult,
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.reuse.plan import UNRESOLVED
 from airflow_mlpipe.storage.content import source_digest, source_manifest
+from airflow_mlpipe.storage.datastore import check_files
 from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.manifests import read_manifest
 from airflow_mlpipe.storage.outputs import verify_output
-from airflow_mlpipe.storage.selection import Stores, check_files
+from airflow_mlpipe.storage.selection import Stores
 from airflow_mlpipe.storage.stat_index import StatIndex
 
 ABSENT = digest_json("absent", None)

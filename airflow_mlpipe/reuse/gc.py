@@ -19,7 +19,7 @@ from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.catalog.collecting import AttemptState, Doomed, Horizon
 from airflow_mlpipe.errors import ServiceError, StorageError
 from airflow_mlpipe.storage import remote_garbage
-from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.datastore import LocalStore, Store
 from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.garbage import (
     Item,
@@ -34,7 +34,6 @@ from airflow_mlpipe.storage.garbage import (
 )
 from airflow_mlpipe.storage.ledger import list_results, result_path
 from airflow_mlpipe.storage.remote_garbage import RemotePlace
-from airflow_mlpipe.storage.selection import Store
 
 if TYPE_CHECKING:
     from airflow_mlpipe.storage.remote import RemoteStore

@@ -14,10 +14,11 @@ from airflow_mlpipe.errors import MlpipeError
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.record import ResultRecord
 from airflow_mlpipe.model.spec import PipelineSpec
+from airflow_mlpipe.storage.datastore import check_files
 from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.ledger import Found, list_models, list_results, model_versions, read_spec
 from airflow_mlpipe.storage.outputs import check_output
-from airflow_mlpipe.storage.selection import Stores, check_files
+from airflow_mlpipe.storage.selection import Stores
 
 
 @dataclass(slots=True)

@@ -13,12 +13,12 @@ from airflow_mlpipe.model.digest import Digest, short
 from airflow_mlpipe.model.result import OutputRecord, StepResult
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.storage.archive import check_snapshot
-from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.datastore import LocalStore, Store, check_files
 from airflow_mlpipe.storage.documents import DefaultDocuments, Documents
 from airflow_mlpipe.storage.ledger import NEWER, read_model, read_result
 from airflow_mlpipe.storage.manifests import read_manifest
 from airflow_mlpipe.storage.outputs import check_output, read_output
-from airflow_mlpipe.storage.selection import Store, Stores, check_files
+from airflow_mlpipe.storage.selection import Stores
 from airflow_mlpipe.storage.tree import tree_digest
 
 MEND = "'mlpipe catalog rebuild' writes it"

@@ -165,7 +165,7 @@ class Datastore(Registrations):
 
     @property
     def _store(self) -> LocalStore | RemoteStore:
-        from airflow_mlpipe.storage.selection import check_files
+        from airflow_mlpipe.storage.datastore import check_files
 
         return check_files(self._workspace.store(self._name))
 

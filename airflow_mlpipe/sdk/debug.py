@@ -65,8 +65,8 @@ def lay_out(step: StepRun) -> StepJob:
 
 def clear(step: StepRun, job: StepJob) -> None:
     """Remove a copy, and what was written to the places of its outputs."""
+    from airflow_mlpipe.storage.datastore import check_files
     from airflow_mlpipe.storage.outputs import sweep_attempt
-    from airflow_mlpipe.storage.selection import check_files
 
     discard(job)
     for name in {port.datastore for port in job.step.outputs}:

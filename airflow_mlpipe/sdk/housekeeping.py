@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from airflow_mlpipe.reuse.gc import Collected
     from airflow_mlpipe.reuse.verify import Verified
     from airflow_mlpipe.sdk.workspace import Workspace
+    from airflow_mlpipe.storage.datastore import AnyStore, Store
     from airflow_mlpipe.storage.documents import DefaultDocuments, Documents
-    from airflow_mlpipe.storage.selection import AnyStore, Store, Stores
+    from airflow_mlpipe.storage.selection import Stores
 
 
 GRACE = timedelta(hours=24)
@@ -128,7 +129,7 @@ def collect_garbage(
             then. A remote datastore that cannot be asked is left out; ``Collected.away`` names it.
     """
     from airflow_mlpipe.reuse.gc import collect_garbage as collect
-    from airflow_mlpipe.storage.selection import check_files
+    from airflow_mlpipe.storage.datastore import check_files
     from airflow_mlpipe.storage.urls import is_database, is_folder
 
     for name, value in (("grace", grace), ("unused_for", unused_for)):

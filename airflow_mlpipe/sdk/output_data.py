@@ -95,8 +95,7 @@ class PortDataReference:
             MissingDataError: if the bytes are not in the store any more.
             DigestMismatchError: if those of a datastore elsewhere are other ones by now.
         """
-        from airflow_mlpipe.storage.datastore import LocalStore
-        from airflow_mlpipe.storage.selection import check_files
+        from airflow_mlpipe.storage.datastore import LocalStore, check_files
 
         folder = Path(local_path)
         store = check_files(self._workspace.store(self._record.datastore))

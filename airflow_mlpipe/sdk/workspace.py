@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.experiment import Experiment
     from airflow_mlpipe.sdk.model import Model
     from airflow_mlpipe.sdk.run import Run
-    from airflow_mlpipe.storage.datastore import LocalStore
-    from airflow_mlpipe.storage.selection import AnyStore
+    from airflow_mlpipe.storage.datastore import AnyStore, LocalStore
     from airflow_mlpipe.storage.stat_index import StatIndex
 
 MAX_NAME = 255

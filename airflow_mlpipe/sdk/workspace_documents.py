@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from airflow_mlpipe.catalog.catalog import Catalog
+    from airflow_mlpipe.storage.datastore import AnyStore
     from airflow_mlpipe.storage.documents import DefaultDocuments, Documents
-    from airflow_mlpipe.storage.selection import AnyStore
 
 
 class WorkspaceDocuments:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from airflow_mlpipe.errors import NotSupportedError, ParameterError, StorageError
 from airflow_mlpipe.model.data import normalise_path
@@ -24,6 +24,12 @@ from airflow_mlpipe.storage.wildcard import split_pattern
 if TYPE_CHECKING:
     from airflow_mlpipe.storage.database import Database
     from airflow_mlpipe.storage.remote import RemoteStore
+
+Store: TypeAlias = "LocalStore | RemoteStore"
+"""A datastore with files, of this machine or elsewhere."""
+
+AnyStore: TypeAlias = "LocalStore | RemoteStore | Database"
+"""A datastore: one with files, or a database."""
 
 OWN_FOLDERS = frozenset({"azureml", "dataset", "snapshots", "manifests", "runs", "models"})
 """Folders at the root of a store that this package writes. They never count as content of the root."""
@@ -255,7 +261,7 @@ def open_store(
     options: Mapping[str, JsonValue],
     workspace: Path | None = None,
     cache_limit_bytes: int | None = None,
-) -> LocalStore | RemoteStore:
+) -> Store:
     """Return the datastore at `url`. Nothing is asked over a network yet.
 
     Args:
@@ -289,7 +295,7 @@ def open_any(
     options: Mapping[str, JsonValue],
     workspace: Path | None = None,
     cache_limit_bytes: int | None = None,
-) -> LocalStore | RemoteStore | Database:
+) -> AnyStore:
     """Return the datastore at `url`, which may be a database. Arguments and errors: see :func:`open_store`."""
     if is_database(url):
         from airflow_mlpipe.storage.database import open_database
@@ -298,13 +304,8 @@ def open_any(
     return open_store(name, url, options, workspace, cache_limit_bytes)
 
 
-def documents_of(store: LocalStore | RemoteStore | Database, *, cached: bool = True) -> Documents:
-    """Return a datastore as one of documents.
-
-    Args:
-        store: the datastore.
-        cached: whether copies of documents on this machine may answer for a store elsewhere; not for whoever wants to
-            know what the store itself has.
+def check_files(store: AnyStore) -> Store:
+    """Return `store`, if it has files.
 
     Raises:
         NotSupportedError: if it is a database.
@@ -315,12 +316,29 @@ def documents_of(store: LocalStore | RemoteStore | Database, *, cached: bool = T
 
     if isinstance(store, Database):
         raise store.no_files()
+    return store
+
+
+def documents_of(store: AnyStore, *, cached: bool = True) -> Documents:
+    """Return a datastore as one of documents.
+
+    Args:
+        store: the datastore.
+        cached: whether copies of documents on this machine may answer for a store elsewhere; not for whoever wants to
+            know what the store itself has.
+
+    Raises:
+        NotSupportedError: if it is a database.
+    """
+    files = check_files(store)
+    if isinstance(files, LocalStore):
+        return files
     from airflow_mlpipe.storage.remote_documents import RemoteDocuments
 
-    return RemoteDocuments(store, cached=cached)
+    return RemoteDocuments(files, cached=cached)
 
 
-def check_local(store: LocalStore | RemoteStore | Database) -> LocalStore:
+def check_local(store: AnyStore) -> LocalStore:
     """Return `store`, if it is a folder of this machine.
 
     Raises:

@@ -23,12 +23,12 @@ from airflow_mlpipe.model.digest import Digest, short
 from airflow_mlpipe.model.result import OutputRecord
 from airflow_mlpipe.storage.atomic import system_errors
 from airflow_mlpipe.storage.copying import copy_private
-from airflow_mlpipe.storage.datastore import LocalStore
+from airflow_mlpipe.storage.datastore import LocalStore, Store
 from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.garbage import remove_tree
 from airflow_mlpipe.storage.manifests import write_manifest
 from airflow_mlpipe.storage.sealing import seal
-from airflow_mlpipe.storage.selection import Store, walk_source
+from airflow_mlpipe.storage.selection import walk_source
 from airflow_mlpipe.storage.stat_index import StatIndex
 from airflow_mlpipe.storage.tree import manifest_of, scan_tree, tree_digest, variant_of
 from airflow_mlpipe.storage.walk import walk

@@ -11,8 +11,7 @@ from airflow_mlpipe.model.data import normalise_path
 from airflow_mlpipe.model.digest import short
 from airflow_mlpipe.model.result import OutputRecord
 from airflow_mlpipe.storage.copying import copy_durable
-from airflow_mlpipe.storage.datastore import OWN_FOLDERS, LocalStore
-from airflow_mlpipe.storage.selection import Store
+from airflow_mlpipe.storage.datastore import OWN_FOLDERS, LocalStore, Store
 from airflow_mlpipe.storage.stat_index import StatIndex
 from airflow_mlpipe.storage.tree import manifest_of, scan_tree, tree_digest, variant_of
 from airflow_mlpipe.storage.walk import walk

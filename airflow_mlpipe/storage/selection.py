@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from itertools import compress
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.errors import MissingDataError, ParameterError
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath
@@ -19,22 +19,15 @@ from airflow_mlpipe.model.expression import METADATA, evaluate, names_in
 from airflow_mlpipe.model.nearest import nearest
 from airflow_mlpipe.model.operation import Filter, Operation, Sample, Skip, Take
 from airflow_mlpipe.model.partition import PartitionFormat
-from airflow_mlpipe.storage.datastore import OWN_FOLDERS, LocalStore
+from airflow_mlpipe.storage.datastore import OWN_FOLDERS, AnyStore, LocalStore, Store, check_files
 from airflow_mlpipe.storage.records import Record, Walk
 from airflow_mlpipe.storage.tree import variant_of
 from airflow_mlpipe.storage.walk import walk
 from airflow_mlpipe.storage.wildcard import is_pattern
 
 if TYPE_CHECKING:
-    from airflow_mlpipe.storage.database import Database
     from airflow_mlpipe.storage.listing import RemoteFile
     from airflow_mlpipe.storage.remote import RemoteStore
-
-Store: TypeAlias = "LocalStore | RemoteStore"
-"""A datastore with files, of this machine or elsewhere."""
-
-AnyStore: TypeAlias = "LocalStore | RemoteStore | Database"
-"""A datastore: one with files, or a database."""
 
 Stores = Callable[[str], AnyStore]
 """Opens a datastore by name."""
@@ -81,21 +74,6 @@ class DatasetFile:
     source: int
     record: Record
     remote: tuple[RemoteStore, RemoteFile] | None = None
-
-
-def check_files(store: AnyStore) -> Store:
-    """Return `store`, if it has files.
-
-    Raises:
-        NotSupportedError: if it is a database.
-    """
-    if isinstance(store, LocalStore):
-        return store
-    from airflow_mlpipe.storage.database import Database
-
-    if isinstance(store, Database):
-        raise store.no_files()
-    return store
 
 
 def walk_source(source: DatastorePath, store: AnyStore) -> Source:
