@@ -58,11 +58,12 @@ class Environments:
     Args:
         store: the default datastore, which keeps what environments were resolved to.
         settings: of the workspace.
+        keep: whether what is resolved is stored.
     """
 
-    def __init__(self, store: Documents, settings: EnvironmentSettings) -> None:
+    def __init__(self, store: Documents, settings: EnvironmentSettings, *, keep: bool = True) -> None:
         self.settings = settings
-        self.locks = Locks(store, settings.indexes)
+        self.locks = Locks(store, settings.indexes, keep=keep)
         self.venvs = Venvs(environments_folder(settings.folder))
 
     def lock(self, spec: EnvironmentSpec, *, say: Say = silent) -> EnvironmentLock | None:

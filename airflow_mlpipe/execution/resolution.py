@@ -34,10 +34,12 @@ class Locks:
     Args:
         store: the datastore that keeps them.
         indexes: URLs of package indexes that environments may name (setting ``package_indexes``).
+        keep: whether what is chosen is stored; a plan that must leave no trace forgets it again.
     """
 
-    def __init__(self, store: Documents, indexes: Collection[str] = ()) -> None:
+    def __init__(self, store: Documents, indexes: Collection[str] = (), *, keep: bool = True) -> None:
         self._store = store
+        self._keeps = keep
         self._indexes = tuple(indexes)
         self._known: dict[str, EnvironmentLock | None] = {}
 
@@ -97,7 +99,8 @@ class Locks:
         stored = None if renew else self._read(lock.definition)
         if stored is not None:
             return stored
-        self._store.write_bytes(_path(lock.definition), lock.model_dump_json().encode())
+        if self._keeps:
+            self._store.write_bytes(_path(lock.definition), lock.model_dump_json().encode())
         return lock
 
 
