@@ -87,7 +87,13 @@ class Environments:
             StepStoppedError: if it was ended on request.
         """
         lock = self.lock(spec, say=say)
-        return None if lock is None else self.venvs.provide(lock, spec.name, say=say, stop=stop)
+        if lock is None:
+            return None
+        venv = self.venvs.provide(lock, spec.name, say=say, stop=stop)
+        # Whoever resolved it was told already, but may not be who reads the log of this step.
+        for note in lock.notes if venv.built else ():
+            say(f"note: environment '{spec.name}': {note}")
+        return venv
 
 
 def software_of(spec: EnvironmentSpec, venv: Venv | None) -> Software:

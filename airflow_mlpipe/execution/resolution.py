@@ -7,6 +7,7 @@ compute. Building it by name, or changing its definition, chooses anew.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from airflow_mlpipe.execution.uv import Say, find_uv, never, run_tool, silent
 from airflow_mlpipe.model.digest import hex_part
 from airflow_mlpipe.model.environment import EnvironmentLock, EnvironmentSpec
 from airflow_mlpipe.storage.documents import Documents
+
+_log = logging.getLogger(__name__)
 
 FOLDER = "manifests/environments"
 """Where locks are kept, relative to the default datastore."""
@@ -128,7 +131,10 @@ def resolve(
         chosen = conda.resolve((*request.conda, f"python={python}"), spec.conda_channels, where, say=say, stop=stop)
     packages, core = _compile(request, python, options, chosen, where, say, stop)
     for note in notes:
-        say(f"note: {where}: {note}")
+        if say is silent:
+            _log.warning("%s: %s", where, note)
+        else:
+            say(f"note: {where}: {note}")
     return EnvironmentLock(
         definition=spec.software_digest,
         python=python,
