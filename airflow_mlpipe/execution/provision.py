@@ -58,11 +58,12 @@ class Environments:
     Args:
         store: the default datastore, which keeps what environments were resolved to.
         settings: of the workspace.
+        keep: whether what is resolved is stored.
     """
 
-    def __init__(self, store: Documents, settings: EnvironmentSettings) -> None:
+    def __init__(self, store: Documents, settings: EnvironmentSettings, *, keep: bool = True) -> None:
         self.settings = settings
-        self.locks = Locks(store, settings.indexes)
+        self.locks = Locks(store, settings.indexes, keep=keep)
         self.venvs = Venvs(environments_folder(settings.folder))
 
     def lock(self, spec: EnvironmentSpec, *, say: Say = silent) -> EnvironmentLock | None:
@@ -86,7 +87,13 @@ class Environments:
             StepStoppedError: if it was ended on request.
         """
         lock = self.lock(spec, say=say)
-        return None if lock is None else self.venvs.provide(lock, spec.name, say=say, stop=stop)
+        if lock is None:
+            return None
+        venv = self.venvs.provide(lock, spec.name, say=say, stop=stop)
+        # Whoever resolved it was told already, but may not be who reads the log of this step.
+        for note in lock.notes if venv.built else ():
+            say(f"note: environment '{spec.name}': {note}")
+        return venv
 
 
 def software_of(spec: EnvironmentSpec, venv: Venv | None) -> Software:

@@ -7,6 +7,7 @@ compute. Building it by name, or changing its definition, chooses anew.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ from airflow_mlpipe.model.digest import hex_part
 from airflow_mlpipe.model.environment import EnvironmentLock, EnvironmentSpec
 from airflow_mlpipe.storage.documents import Documents
 
+_log = logging.getLogger(__name__)
+
 FOLDER = "manifests/environments"
 """Where locks are kept, relative to the default datastore."""
 
@@ -34,10 +37,12 @@ class Locks:
     Args:
         store: the datastore that keeps them.
         indexes: URLs of package indexes that environments may name (setting ``package_indexes``).
+        keep: whether what is chosen is stored; a plan that must leave no trace forgets it again.
     """
 
-    def __init__(self, store: Documents, indexes: Collection[str] = ()) -> None:
+    def __init__(self, store: Documents, indexes: Collection[str] = (), *, keep: bool = True) -> None:
         self._store = store
+        self._keeps = keep
         self._indexes = tuple(indexes)
         self._known: dict[str, EnvironmentLock | None] = {}
 
@@ -97,7 +102,8 @@ class Locks:
         stored = None if renew else self._read(lock.definition)
         if stored is not None:
             return stored
-        self._store.write_bytes(_path(lock.definition), lock.model_dump_json().encode())
+        if self._keeps:
+            self._store.write_bytes(_path(lock.definition), lock.model_dump_json().encode())
         return lock
 
 
@@ -125,7 +131,10 @@ def resolve(
         chosen = conda.resolve((*request.conda, f"python={python}"), spec.conda_channels, where, say=say, stop=stop)
     packages, core = _compile(request, python, options, chosen, where, say, stop)
     for note in notes:
-        say(f"note: {where}: {note}")
+        if say is silent:
+            _log.warning("%s: %s", where, note)
+        else:
+            say(f"note: {where}: {note}")
     return EnvironmentLock(
         definition=spec.software_digest,
         python=python,

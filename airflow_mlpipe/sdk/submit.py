@@ -236,15 +236,19 @@ def facts_of(
     return kind(workspace.catalog, workspace.store, workspace.documents, workspace.index, environment, code)
 
 
-def environments_of(workspace: Workspace) -> Environments:
+def environments_of(workspace: Workspace, *, dry: bool = False) -> Environments:
     """Return what the environments of a workspace are resolved to, and where they are built.
+
+    Args:
+        workspace: the workspace.
+        dry: whether asking must leave no trace.
 
     Raises:
         ConfigError: if a setting about them is not allowed.
     """
     from airflow_mlpipe.execution.provision import Environments, EnvironmentSettings
 
-    return Environments(workspace.documents, EnvironmentSettings.of(workspace.settings))
+    return Environments(workspace.documents, EnvironmentSettings.of(workspace.settings), keep=not dry)
 
 
 def _planner(
@@ -258,7 +262,7 @@ def _planner(
     from airflow_mlpipe.execution.step_environments import StepEnvironments
 
     software = StepEnvironments(
-        workspace.dir, workspace.documents, workspace.index, compiled.snapshots, environments_of(workspace)
+        workspace.dir, workspace.documents, workspace.index, compiled.snapshots, environments_of(workspace, dry=dry)
     )
     facts = facts_of(workspace, software, compiled.code_files, dry=dry)
     return Planner(compiled.spec, parameters, facts, regenerate=options.regenerate)

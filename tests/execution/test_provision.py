@@ -77,6 +77,16 @@ def test_a_key_has_what_was_resolved_and_not_what_is_imported(bench, environment
     assert not (bench.workspace.parent.parent / "built").exists()
 
 
+def test_what_is_left_out_is_told_at_submit_and_in_the_log_of_the_step(bench, environments, index, caplog):
+    spec = EnvironmentSpec(name="mine", pip_packages=("tool",), conda_packages=("cudatoolkit=10",))
+    step = bench.python("", environment=spec)
+    StepEnvironments(bench.workspace, bench.blob, bench.index, environments=environments)(step)
+    assert "environment 'mine': conda package 'cudatoolkit=10' is left out" in caplog.text
+    said = []
+    environments.venv(spec, say=said.append).close()
+    assert any("'cudatoolkit=10' is left out" in line for line in said)
+
+
 def test_the_same_software_has_the_same_key_on_every_machine(bench, environments, index, tmp_path):
     step = bench.python("", environment=SPEC)
     first = StepEnvironments(bench.workspace, bench.blob, bench.index, environments=environments)(step)

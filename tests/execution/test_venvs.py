@@ -72,6 +72,10 @@ class TestLocks:
         lock_of(store, renew=True)
         assert locks.of(SPEC) is first
 
+    def test_a_plan_leaves_no_trace(self, index, store):
+        assert Locks(store, keep=False).of(SPEC).packages == ("base==1", "tool==1")
+        assert not store.listed("manifests/environments")
+
     def test_name_variables_and_image_do_not_matter(self, index, store):
         first = lock_of(store)
         index.add("tool", "2")
