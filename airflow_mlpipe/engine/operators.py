@@ -142,6 +142,7 @@ class StepOperator(BaseOperator):
             killed=lambda: self._killed,
             on_reason=lambda reason: self.log.info("why: %s", reason),
             on_line=lambda _stream, line: _step_log.info("%s", line),
+            context=context,
         )
         try:
             reused = run.step(self.step_id, attempt)

@@ -15,11 +15,13 @@ from airflow_mlpipe.engine.flight import LEASE_TTL_S, LeaseKeeper
 from airflow_mlpipe.engine.names import CONF_KEY, WORKSPACE_VARIABLE
 from airflow_mlpipe.engine.runs import EngineRun
 from airflow_mlpipe.errors import ConfigError, NotFoundError
-from airflow_mlpipe.execution.attempt import Site
+from airflow_mlpipe.execution.site import Site
 from airflow_mlpipe.execution.step_environments import StepEnvironments
+from airflow_mlpipe.model.compute import ComputeSpec
 from airflow_mlpipe.model.data import is_web
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.spec import PipelineSpec
+from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.reuse.facts import WorkspaceFacts
 from airflow_mlpipe.storage.credentials import resolve
 from airflow_mlpipe.storage.datastore import AnyStore, documents_of, open_any
@@ -160,6 +162,14 @@ class Room:
         """Read the run anew when it is next asked for."""
         self._runs.pop(run_id, None)
 
+    def compute(self, step: StepSpec) -> ComputeSpec | None:
+        """Return the compute target of a step; None for this machine.
+
+        Raises:
+            NotFoundError: if it was deleted since the pipeline was compiled.
+        """
+        return None if step.compute is None else self.catalog.get_compute(step.compute)
+
     def compute_limits(self, spec: PipelineSpec) -> dict[str, int | None]:
         """Return by compute target of `spec` how many steps may run on it at once, None for no limit."""
         limits: dict[str, int | None] = {}
@@ -167,7 +177,7 @@ class Room:
             try:
                 limits[name] = self.catalog.get_compute(name).max_nodes
             except NotFoundError:
-                # Deleted since the pipeline was compiled; its steps run here all the same.
+                # Deleted since the pipeline was compiled; its steps say so.
                 limits[name] = None
         return limits
 

@@ -11,10 +11,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.catalog.leases import waiting_reason
 from airflow_mlpipe.catalog.rows import RunRow, StepRow
+from airflow_mlpipe.engine.carriers import carrier_of
 from airflow_mlpipe.engine.flight import StepWaits, pause_s
 from airflow_mlpipe.errors import (
     ExecutionError,
@@ -56,6 +57,7 @@ class Attempt:
         killed: returns why the task itself is being ended, or None; asked often.
         on_line: gets each line the step prints, with ``stdout`` or ``stderr``.
         on_reason: gets why the step runs or is reused after all, in one or several lines.
+        context: Airflow's, of the task that makes it.
     """
 
     number: int
@@ -63,6 +65,7 @@ class Attempt:
     killed: Callable[[], str | None] = lambda: None
     on_line: Callable[[str, str], None] | None = None
     on_reason: Callable[[str], None] = lambda reason: None
+    context: Any = None
 
     def tell(self, decision: StepDecision) -> None:
         """Say why the step runs or is reused."""
@@ -188,6 +191,7 @@ class EngineRun:
                 key_of(decision),
                 results,
                 self.room.site,
+                carrier=carrier_of(self.room.compute(step), self.room, attempt.context),
                 number=attempt.number,
                 stop=lambda: attempt.killed() or self.stop_reason(),
                 on_line=attempt.on_line,

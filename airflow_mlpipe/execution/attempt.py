@@ -1,69 +1,30 @@
-"""One try of a step from beginning to end, as every engine does it."""
+"""One try of a step from beginning to end, as every engine does it, whatever carries it out."""
 
 from __future__ import annotations
 
-import errno
 import logging
-import shutil
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from airflow_mlpipe.catalog.catalog import Catalog
-from airflow_mlpipe.errors import MlpipeError, NotFoundError, ServiceError, StorageError
-from airflow_mlpipe.execution.collect import Collected, collect
-from airflow_mlpipe.execution.contract import RunIdentity, StagedInput, StepJob, step_run_folder, try_folder
+from airflow_mlpipe.errors import NotFoundError, ServiceError, StorageError
+from airflow_mlpipe.execution.carrier import Carried, Carrier, Order
+from airflow_mlpipe.execution.contract import RunIdentity, StagedInput
 from airflow_mlpipe.execution.deliver import publish, register
-from airflow_mlpipe.execution.kept import Kept, keep
-from airflow_mlpipe.execution.launch import Exit, launch
-from airflow_mlpipe.execution.lent import Credentials, lend, take_back
-from airflow_mlpipe.execution.processes import end_carriers, mark_of
+from airflow_mlpipe.execution.here import Here, LocalLauncher
 from airflow_mlpipe.execution.recording import keep_record
-from airflow_mlpipe.execution.report import full_disk
-from airflow_mlpipe.execution.stage import discard, stage
+from airflow_mlpipe.execution.site import Site
 from airflow_mlpipe.execution.versions import changed_versions
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, StepOutputRef
 from airflow_mlpipe.model.digest import Digest, JsonValue, digest_json
 from airflow_mlpipe.model.result import ObservedInput, StepResult
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.storage.content import keep_source
-from airflow_mlpipe.storage.datastore import check_files
-from airflow_mlpipe.storage.documents import Documents
-from airflow_mlpipe.storage.mount_points import release_mounts
-from airflow_mlpipe.storage.outputs import sweep_attempt
-from airflow_mlpipe.storage.selection import Stores
-from airflow_mlpipe.storage.stat_index import StatIndex
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """The workspace that a step runs in.
-
-    Attributes:
-        catalog: its catalog.
-        store: opens a datastore by name.
-        default: the default datastore, which keeps snapshots and the files of runs.
-        index: its stat index.
-        content: identity of a dataset or DataReference now, as keys have it.
-        passed: names or patterns of variables that steps inherit in addition (setting ``pass_environment``).
-        workspace_id: of the workspace.
-        credentials: looks up what a step's script is lent.
-        lent: datastores whose credentials every step is lent (setting ``pass_credentials``).
-    """
-
-    catalog: Catalog
-    store: Stores
-    default: Documents
-    index: StatIndex
-    content: Callable[[DatasetSpec | DatastorePath], Digest]
-    passed: Collection[str] = ()
-    workspace_id: str = ""
-    credentials: Credentials = lambda name: {}
-    lent: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +55,7 @@ def run_attempt(
     results: Mapping[str, StepResult],
     site: Site,
     *,
+    carrier: Carrier | None = None,
     number: int = 1,
     stop: Callable[[], str | None] = lambda: None,
     on_line: Callable[[str, str], None] | None = None,
@@ -111,6 +73,7 @@ def run_attempt(
         key: which execution it is.
         results: of the steps whose outputs it reads, by step id.
         site: the workspace.
+        carrier: what carries it out; by default a process of this machine.
         number: of this try, from 1.
         stop: asked every 0.25 s; an answer other than None is the reason to end the step.
         on_line: given each line that the step prints, with ``stdout`` or ``stderr``.
@@ -122,85 +85,73 @@ def run_attempt(
         UsageError: if it cannot be staged or started as it is written.
         StorageError: if data is missing or cannot be written.
     """
+    order = Order(
+        step=step,
+        run=run,
+        inputs=staged_inputs(step, key, results),
+        number=number,
+        stop=stop,
+        on_line=on_line,
+        now=now,
+    )
+    begin_attempt(order, key, site)
+    carried = (carrier or Here(LocalLauncher())).carry(order, site)
+    return finish_attempt(order, key, carried, site)
+
+
+def begin_attempt(order: Order, key: StepKey, site: Site) -> None:
+    """Note that a try begins, and why; keep what a later run needs to say what is different."""
     site.catalog.update_step(
-        run.run_id,
-        step.id,
+        order.run.run_id,
+        order.step.id,
         status="running",
-        started_at=now(),
-        try_number=number,
+        started_at=order.now(),
+        try_number=order.number,
         decision="run",
         reason=key.reason,
         fingerprint=key.fingerprint,
         derivation=key.derivation,
         components=dict(key.components),
     )
-    _keep_names(step, key, site)
-    _end_earlier_tries(run)
-    job = stage(
-        step,
-        run,
-        _staged(step, key, results),
-        store=site.store,
-        default=site.default,
-        work=try_folder(run.workspace, run.step_run_id, number),
-        passed=site.passed,
-    )
-    exit: Exit | None = None
-    kept: Kept | None = None
+    _keep_names(order.step, key, site)
+
+
+def finish_attempt(order: Order, key: StepKey, carried: Carried, site: Site) -> StepResult:
+    """Commit the result of a try that ended well and return the one that its run goes on with.
+
+    Raises:
+        StorageError: if a copy that the user asked for, or the record of the result, cannot be written.
+        ServiceError: if the catalog cannot be reached.
+    """
+    step, run_id = order.step, order.run.run_id
     try:
-        exit = _launched(job, site, stop, on_line, now)
-        kept = keep(job, site.default)
-        collected = _collect(job, exit, kept, site)
-        publish(step, collected.outputs, site.store, site.index)
-        register(step, collected.outputs, site.catalog, site.content)
+        publish(step, carried.collected.outputs, site.store, site.index)
+        register(step, carried.collected.outputs, site.catalog, site.content)
     except BaseException as error:
-        if _no_room(error, job):
-            _sweep_outputs(job, site)
-        _keep_failure(job, exit, kept, site, number)
+        carried.give_up(error)
         raise
-    result = _result(job, key, exit, kept, collected)
-    _keep_names_of_observed(step, kept.observed, site)
-    site.catalog.add_written(run.run_id, kept.parent_written)
+    result = _result(order, key, carried)
+    _keep_names_of_observed(step, carried.kept.observed, site)
+    site.catalog.add_written(run_id, carried.kept.parent_written)
     # Before the row, which promises that a lost catalog can be made again.
     keep_record(result, site.workspace_id, step.id, site.catalog, site.store, site.default)
-    result = _committed(result, run.run_id, step.id, site.catalog)
-    for warning in collected.warnings:
+    result = _committed(result, run_id, step.id, site.catalog)
+    for warning in carried.collected.warnings:
         _log.warning("step '%s': %s", step.name, warning)
-    discard(job)
-    # Folders of earlier tries, kept to look into a failure, have nothing to tell any more.
-    shutil.rmtree(job.work.parent, ignore_errors=True)
+    carried.discard()
     return result
 
 
-def _launched(
-    job: StepJob,
-    site: Site,
-    stop: Callable[[], str | None],
-    on_line: Callable[[str, str], None] | None,
-    now: Callable[[], datetime],
-) -> Exit:
-    try:
-        lend(job, site.credentials, site.lent)
-        return launch(job, stop=stop, on_line=on_line, now=now)
-    finally:
-        take_back(job)
-
-
-def _collect(job: StepJob, exit: Exit, kept: Kept, site: Site) -> Collected:
-    # What was kept may have been read there; from now on all that it had to say is known.
-    job.close_mounts()
-    return collect(job, exit, kept, store=site.store, content=site.content, index=site.index, manifests=site.default)
-
-
-def _end_earlier_tries(run: RunIdentity) -> None:
-    """End what is left of a try that is still being ended: it would write to the places of the next one.
-
-    Mounts of one that was killed are taken away, before anything removes its folder.
-    """
-    tries = step_run_folder(run.workspace.absolute(), run.step_run_id)
-    if tries.exists():
-        end_carriers(f"{mark_of(tries)}/")
-        release_mounts(tries)
+def staged_inputs(step: StepSpec, key: StepKey, results: Mapping[str, StepResult]) -> dict[str, StagedInput]:
+    """Return what is known of each input of a step before it starts."""
+    staged = {}
+    for port in step.inputs:
+        record = None
+        if isinstance(port.source, StepOutputRef) and port.source.step in results:
+            outputs = results[port.source.step].outputs
+            record = next((each for each in outputs if each.name == port.source.output), None)
+        staged[port.name] = StagedInput(key.components["inputs"][port.name], record)
+    return staged
 
 
 def _keep_names(step: StepSpec, key: StepKey, site: Site) -> None:
@@ -243,66 +194,10 @@ def _committed(result: StepResult, run_id: str, step_id: str, catalog: Catalog) 
     return result
 
 
-def _staged(step: StepSpec, key: StepKey, results: Mapping[str, StepResult]) -> dict[str, StagedInput]:
-    staged = {}
-    for port in step.inputs:
-        record = None
-        if isinstance(port.source, StepOutputRef) and port.source.step in results:
-            outputs = results[port.source.step].outputs
-            record = next((each for each in outputs if each.name == port.source.output), None)
-        staged[port.name] = StagedInput(key.components["inputs"][port.name], record)
-    return staged
-
-
-def _keep_failure(job: StepJob, exit: Exit | None, kept: Kept | None, site: Site, number: int) -> None:
-    """Keep what a failed try leaves. Why it failed matters more than what cannot be kept: that is only logged."""
-    try:
-        try:
-            _note_failure(job, exit, kept, site, number)
-        except StorageError:
-            # Most likely the step has filled the disk.
-            _sweep_outputs(job, site)
-            _note_failure(job, exit, kept, site, number)
-        finally:
-            job.close_mounts()
-    except MlpipeError as error:
-        _log.warning("step '%s': what it wrote could not be kept: %s", job.step.name, error.message)
-
-
-def _no_room(error: BaseException, job: StepJob) -> bool:
-    """Whether a try failed because a disk is full, or has left it full."""
-    cause = error.__cause__
-    refused = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
-    return refused or full_disk([job.work, *(path.parent for path in job.outputs.values())]) is not None
-
-
-def _sweep_outputs(job: StepJob, site: Site) -> None:
-    """Remove what the try wrote to its outputs: no result, and the record of its failure and later runs need room."""
-    for name in {port.datastore for port in job.step.outputs}:
-        try:
-            sweep_attempt(job.context.step_run_id, check_files(site.store(name)))
-        except MlpipeError as error:
-            _log.warning("step '%s': its outputs could not be removed: %s", job.step.name, error.message)
-
-
-def _note_failure(job: StepJob, exit: Exit | None, kept: Kept | None, site: Site, number: int) -> None:
-    """Keep what a try leaves that gives no result, and make room: copies of inputs are of no more use."""
-    kept = keep(job, site.default) if kept is None else kept
-    run_id = job.context.run_id
-    site.catalog.add_written(run_id, kept.parent_written)
-    code = None if exit is None else exit.code
-    written = kept.written.model_dump(mode="json")
-    site.catalog.update_step(run_id, job.step.id, of_try=number, written=written, exit_code=code)
-    for link in job.links:
-        link.unlink(missing_ok=True)
-    job.close_mounts()
-    shutil.rmtree(job.work / "inputs", ignore_errors=True)
-
-
-def _result(job: StepJob, key: StepKey, exit: Exit, kept: Kept, collected: Collected) -> StepResult:
+def _result(order: Order, key: StepKey, carried: Carried) -> StepResult:
     result_id = str(uuid.uuid4())
     fingerprint, derivation = key.fingerprint, key.derivation
-    if not collected.reusable:
+    if not carried.collected.reusable:
         # Keys that no plan ever asks for: there is no moment in which another run could take the result.
         fingerprint = digest_json("not reusable", [fingerprint, result_id])
         derivation = digest_json("not reusable", [derivation, result_id])
@@ -311,14 +206,14 @@ def _result(job: StepJob, key: StepKey, exit: Exit, kept: Kept, collected: Colle
         fingerprint=fingerprint,
         derivation=derivation,
         components=dict(key.components),
-        run_id=job.context.run_id,
-        step_run_id=job.context.step_run_id,
-        pipeline=job.context.pipeline,
-        step=job.step.name,
-        outputs=collected.outputs,
-        written=kept.written,
-        parent_written=kept.parent_written,
-        observed=kept.observed,
-        started_at=exit.started_at,
-        ended_at=exit.ended_at,
+        run_id=order.run.run_id,
+        step_run_id=order.run.step_run_id,
+        pipeline=order.run.pipeline,
+        step=order.step.name,
+        outputs=carried.collected.outputs,
+        written=carried.kept.written,
+        parent_written=carried.kept.parent_written,
+        observed=carried.kept.observed,
+        started_at=carried.exit.started_at,
+        ended_at=carried.exit.ended_at,
     )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import sys
 
 from airflow_mlpipe.execution.contract import StepContext
+from airflow_mlpipe.execution.software import Software
 from airflow_mlpipe.model.step import Argument, StepSpec
 
 
-def command(step: StepSpec, context: StepContext, search: str) -> list[str]:
+def command(step: StepSpec, context: StepContext, search: str, software: Software) -> list[str]:
     """Return the argument list of the step's process.
 
     A shell line is given to ``bash`` (or ``sh`` where there is none) with every input, output and parameter as a
@@ -19,9 +19,10 @@ def command(step: StepSpec, context: StepContext, search: str) -> list[str]:
         step: the step.
         context: the paths and values its arguments stand for.
         search: the PATH of its process.
+        software: what its process runs on.
     """
     if step.kind == "python":
-        return [sys.executable, step.script or "", *(_text(argument, context) for argument in step.arguments)]
+        return [software.python, step.script or "", *(_text(argument, context) for argument in step.arguments)]
     if not step.shell:
         return [_text(argument, context) for argument in step.arguments]
     words, values = [], []
@@ -32,7 +33,7 @@ def command(step: StepSpec, context: StepContext, search: str) -> list[str]:
             values.append(_text(argument, context))
             words.append(f'"${{{len(values)}}}"')
     # $0 is the name that the shell's own messages begin with.
-    return [shutil.which("bash", path=search) or "sh", "-c", " ".join(words), "mlpipe", *values]
+    return [software.shell or shutil.which("bash", path=search) or "sh", "-c", " ".join(words), "mlpipe", *values]
 
 
 def _text(argument: Argument, context: StepContext) -> str:

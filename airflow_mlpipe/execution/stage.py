@@ -18,6 +18,7 @@ from airflow_mlpipe.execution.contract import (
     StepJob,
 )
 from airflow_mlpipe.execution.inputs import InputPlaces
+from airflow_mlpipe.execution.software import Software, this_interpreter
 from airflow_mlpipe.execution.variables import variables
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.storage.atomic import system_errors
@@ -37,7 +38,7 @@ def stage(
     store: Stores,
     default: Documents,
     work: Path,
-    parent: Mapping[str, str] = os.environ,
+    software: Software | None = None,
     passed: Collection[str] = (),
     streamed: bool = True,
 ) -> StepJob:
@@ -53,7 +54,7 @@ def stage(
         store: opens a datastore by name.
         default: the default datastore, which keeps the snapshots.
         work: folder of this try; emptied if it exists.
-        parent: the environment to inherit from.
+        software: what its process runs on; by default this interpreter.
         passed: names or patterns of variables to inherit in addition to the usual ones.
         streamed: whether inputs in datastores elsewhere may be mounts, which end with this process or when the job is
             discarded; else they are downloaded.
@@ -65,6 +66,7 @@ def stage(
         StorageError: if something cannot be read or written.
     """
     work = work.absolute()
+    software = software or this_interpreter()
     cwd = work / "code"
     places = InputPlaces(store, work, cwd, streamed)
     release_mounts(work)
@@ -77,10 +79,10 @@ def stage(
         outputs = _prepare_outputs(step, run.step_run_id, store, work)
         given = {port.name: places.place(port, inputs[port.name]) for port in step.inputs}
         context = _context(step, run, given, outputs, work / "events.jsonl")
-        env = variables(step, context, work / "context.json", parent=parent, passed=passed)
+        env = variables(step, context, work / "context.json", software, passed=passed)
         job = StepJob(
             step=step,
-            argv=command(step, context, env["PATH"]),
+            argv=command(step, context, env.get("PATH", os.defpath), software),
             env=env,
             work=work,
             context=context,

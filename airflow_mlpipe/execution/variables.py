@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from fnmatch import fnmatchcase
-from functools import cache
 from pathlib import Path
 
 from airflow_mlpipe.execution.context import VARIABLE
 from airflow_mlpipe.execution.contract import StepContext
+from airflow_mlpipe.execution.software import Software
 from airflow_mlpipe.model.data import DatasetSpec, InputSpec
 from airflow_mlpipe.model.step import StepSpec
 
@@ -34,8 +33,8 @@ def variables(
     step: StepSpec,
     context: StepContext,
     context_file: Path,
+    software: Software,
     *,
-    parent: Mapping[str, str] = os.environ,
     passed: Collection[str] = (),
 ) -> dict[str, str]:
     """Return the whole environment of a step's process.
@@ -44,10 +43,10 @@ def variables(
         step: the step.
         context: what its process is told.
         context_file: where it is told.
-        parent: the environment to inherit from.
+        software: what its process runs on.
         passed: names or patterns to inherit in addition (the workspace's setting ``pass_environment``).
     """
-    inherited = {name: value for name, value in parent.items() if _inherits(name, passed)}
+    inherited = {name: value for name, value in software.parent.items() if _inherits(name, passed)}
     told = {
         **_inputs(step, context),
         **_outputs(step, context),
@@ -60,11 +59,11 @@ def variables(
         VARIABLE: str(context_file),
     }
     result = {"PYTHONUNBUFFERED": "1", **inherited, **step.environment.variables, **told}
-    if "PATH" not in step.environment.variables:
-        result["PATH"] = _with_interpreter(inherited.get("PATH", os.defpath))
-    paths = [*_import_roots(step, context_file.parent / "code"), *filter(None, [result.get("PYTHONPATH")])]
-    if paths:
-        result["PYTHONPATH"] = os.pathsep.join(paths)
+    if "PATH" not in step.environment.variables and software.first_on_path is not None:
+        result["PATH"] = _with_first(software.first_on_path, inherited.get("PATH", os.defpath))
+    paths = [*_import_roots(step, context_file.parent / "code"), software.import_root, result.get("PYTHONPATH")]
+    if any(paths):
+        result["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     return result
 
 
@@ -127,30 +126,11 @@ def _parameters(step: StepSpec, context: StepContext) -> dict[str, str]:
     return result
 
 
-def _with_interpreter(path: str) -> str:
-    """Return PATH with this interpreter's folder first: ``python`` in a command is the described environment."""
-    own = str(Path(sys.executable).parent)
-    return path if path.split(os.pathsep)[0] == own else f"{own}{os.pathsep}{path}"
+def _with_first(folder: str, path: str) -> str:
+    return path if path.split(os.pathsep)[0] == folder else f"{folder}{os.pathsep}{path}"
 
 
 def _import_roots(step: StepSpec, code: Path) -> list[str]:
     """Return what must stand on ``sys.path`` besides the script's own folder."""
-    roots = []
-    if step.script is not None and "/" in step.script:
-        # A script in a sub-folder imports the snapshot's packages from its root, as v1 users expect.
-        roots.append(str(code))
-    own = _own_root()
-    return roots if own is None else [*roots, own]
-
-
-@cache
-def _own_root() -> str | None:
-    """Return the folder that holds this package if a new interpreter would not find it, else None."""
-    import site
-    from importlib.metadata import distributions
-
-    root = Path(__file__).resolve().parents[2]
-    folders = [*site.getsitepackages(), site.getusersitepackages()]
-    if str(root) in folders or any(distributions(name="airflow-mlpipe", path=folders)):
-        return None
-    return str(root)
+    # A script in a sub-folder imports the snapshot's packages from its root, as v1 users expect.
+    return [str(code)] if step.script is not None and "/" in step.script else []

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from airflow_mlpipe.model.base import Frozen
+from airflow_mlpipe.model.compute import Resources
 from airflow_mlpipe.model.data import InputSpec, OutputSpec
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.environment import EnvironmentSpec
@@ -44,6 +45,7 @@ class StepSpec(Frozen):
             ``hash_paths``.
         environment: the software it asks for.
         compute: name of the compute target, or None for this machine.
+        resources: what it asks for; what it leaves open its compute target decides.
         allow_reuse: whether an earlier result may stand in for running.
         version: v1's ``version``: a salt the user may change to make old results invalid.
         after: ids of steps that must have ended first although no data flows (``run_after``).
@@ -66,6 +68,7 @@ class StepSpec(Frozen):
     code: Digest | None = None
     environment: EnvironmentSpec = Field(default_factory=EnvironmentSpec)
     compute: str | None = None
+    resources: Resources = Resources()
     allow_reuse: bool = True
     version: str | None = None
     after: tuple[str, ...] = ()

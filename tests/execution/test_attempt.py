@@ -9,10 +9,11 @@ import pytest
 from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.catalog.rows import RunRow, StepRow
 from airflow_mlpipe.errors import StepFailedError, StepStoppedError
-from airflow_mlpipe.execution.attempt import Site, StepKey, run_attempt
+from airflow_mlpipe.execution.attempt import StepKey, run_attempt
 from airflow_mlpipe.execution.context import VARIABLE
 from airflow_mlpipe.execution.contract import RunIdentity
 from airflow_mlpipe.execution.deliver import publish
+from airflow_mlpipe.execution.site import Site
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec, OutputSpec, RegisterSpec, StepOutputRef
 from airflow_mlpipe.model.digest import digest_bytes
 from airflow_mlpipe.model.step import Argument

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from airflow_mlpipe.errors import MissingDataError, PipelineError
+from airflow_mlpipe.execution.software import this_interpreter
 from airflow_mlpipe.execution.stage import discard
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec, OutputSpec, StepOutputRef
 from airflow_mlpipe.model.environment import EnvironmentSpec
@@ -246,7 +247,7 @@ def test_the_environment_is_built_from_an_allow_list(bench):
         },
         **{"PYTHONPATH": "/p", "TEAM_NAME": "blue", "MLPIPE_CONTEXT": "/other", "RANDOM": "r"},
     }
-    env = bench.stage(bench.python(SHOW), parent=parent, passed=("TEAM_*", "AIRFLOW__*")).env
+    env = bench.stage(bench.python(SHOW), software=this_interpreter(parent), passed=("TEAM_*", "AIRFLOW__*")).env
     assert {k: env[k] for k in ("HOME", "LC_ALL", "CUDA_VISIBLE_DEVICES", "https_proxy", "TEAM_NAME")} == {
         "HOME": "/h", "LC_ALL": "C", "CUDA_VISIBLE_DEVICES": "0", "https_proxy": "p", "TEAM_NAME": "blue",
     }  # fmt: skip

@@ -1,0 +1,29 @@
+"""Which carrier carries out the steps of a compute target."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_mlpipe.errors import NotSupportedError
+from airflow_mlpipe.execution.carrier import Carrier
+from airflow_mlpipe.execution.here import Here, LocalLauncher
+from airflow_mlpipe.model.compute import ComputeSpec
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.engine.room import Room
+
+
+def carrier_of(compute: ComputeSpec | None, room: Room, context: Any) -> Carrier:
+    """Return what carries out a step.
+
+    Args:
+        compute: the step's compute target, or None for this machine.
+        room: the workspace.
+        context: Airflow's, of the task that runs the step.
+
+    Raises:
+        NotSupportedError: if nothing here runs steps on it.
+    """
+    if compute is None or compute.kind == "local":
+        return Here(LocalLauncher())
+    raise NotSupportedError(f"compute target '{compute.name}' runs steps by {compute.kind}, which is not installed")

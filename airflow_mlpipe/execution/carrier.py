@@ -1,0 +1,102 @@
+"""How a try of a step is carried out: on this machine, in a container, or in a pod.
+
+The engine opens a try, hands an :class:`Order` to the carrier of the step's compute target, and commits what comes
+back. Whatever the carrier is, a try ends in the same way: with what it left, or with an error of this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from airflow_mlpipe.execution.collect import Collected
+from airflow_mlpipe.execution.contract import RunIdentity, StagedInput
+from airflow_mlpipe.execution.kept import Kept
+from airflow_mlpipe.execution.launch import Exit
+from airflow_mlpipe.execution.site import Site
+from airflow_mlpipe.model.step import StepSpec
+
+
+def _never() -> None:
+    return None
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One try of a step, to be carried out.
+
+    Attributes:
+        step: the step.
+        run: which run it belongs to.
+        inputs: what is known of each input port.
+        number: of this try, from 1.
+        stop: asked every 0.25 s; an answer other than None is the reason to end the step.
+        on_line: given each line that the step prints, with ``stdout`` or ``stderr``.
+        now: the clock, aware UTC.
+    """
+
+    step: StepSpec
+    run: RunIdentity
+    inputs: Mapping[str, StagedInput]
+    number: int = 1
+    stop: Callable[[], str | None] = _never
+    on_line: Callable[[str, str], None] | None = None
+    now: Callable[[], datetime] = _now
+
+
+class Carried(Protocol):
+    """A try that has ended well, until its result is committed.
+
+    Attributes:
+        exit: how its process ended.
+        kept: what it left beside its outputs.
+        collected: its committed outputs.
+    """
+
+    exit: Exit
+    kept: Kept
+    collected: Collected
+
+    def give_up(self, error: BaseException) -> None:
+        """Keep what tells of the try: its result could not be committed because of `error`."""
+
+    def discard(self) -> None:
+        """Remove what is of no use any more, once the result is committed."""
+
+
+class Carrier(Protocol):
+    """Carries out tries of steps."""
+
+    def carry(self, order: Order, site: Site) -> Carried:
+        """Run a step once and collect what it leaves.
+
+        If this raises, what a failed try leaves has been noted (:func:`note_failure`), and nothing of it runs any more.
+
+        Raises:
+            StepStoppedError: if it was ended on request.
+            ExecutionError: if it failed; see :func:`~airflow_mlpipe.execution.collect.collect`.
+            UsageError: if it cannot be staged or started as it is written.
+            StorageError: if data is missing or cannot be written.
+        """
+
+
+def note_failure(order: Order, site: Site, kept: Kept, exit: Exit | None) -> None:
+    """Write down what a try left that gives no result: for its run, and for whoever looks into it.
+
+    Raises:
+        ServiceError: if the catalog cannot be reached.
+    """
+    site.catalog.add_written(order.run.run_id, kept.parent_written)
+    site.catalog.update_step(
+        order.run.run_id,
+        order.step.id,
+        of_try=order.number,
+        written=kept.written.model_dump(mode="json"),
+        exit_code=None if exit is None else exit.code,
+    )
