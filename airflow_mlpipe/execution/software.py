@@ -23,6 +23,7 @@ class Software:
         import_root: folder that its interpreter needs on PYTHONPATH to find this package; None if it finds it, or has
             none.
         sees_mounts: whether it sees what this process mounts; else its inputs are copies.
+        variables: what its process is told of where it is, such as ``VIRTUAL_ENV``.
     """
 
     python: str
@@ -31,6 +32,7 @@ class Software:
     parent: Mapping[str, str] = field(default_factory=dict)
     import_root: str | None = None
     sees_mounts: bool = True
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 IMAGE = Software(python="python", shell="sh", sees_mounts=False)
