@@ -15,6 +15,7 @@ from airflow_mlpipe.engine.flight import LEASE_TTL_S, LeaseKeeper
 from airflow_mlpipe.engine.names import CONF_KEY, WORKSPACE_VARIABLE
 from airflow_mlpipe.engine.runs import EngineRun
 from airflow_mlpipe.errors import ConfigError, NotFoundError
+from airflow_mlpipe.execution.provision import Environments, EnvironmentSettings
 from airflow_mlpipe.execution.site import Site
 from airflow_mlpipe.execution.step_environments import StepEnvironments
 from airflow_mlpipe.model.compute import ComputeSpec
@@ -22,6 +23,7 @@ from airflow_mlpipe.model.data import is_web
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.model.step import StepSpec
+from airflow_mlpipe.model.target import effective, for_step
 from airflow_mlpipe.reuse.facts import WorkspaceFacts
 from airflow_mlpipe.storage.credentials import resolve
 from airflow_mlpipe.storage.datastore import AnyStore, documents_of, open_any
@@ -96,8 +98,17 @@ class Room:
     @cached_property
     def facts(self) -> WorkspaceFacts:
         """What the planner asks of this workspace."""
-        environments = StepEnvironments(self.folder, self.documents, self.index)
-        return WorkspaceFacts(self.catalog, self.store, self.documents, self.index, environments)
+        software = StepEnvironments(self.folder, self.documents, self.index, environments=self.environments)
+        return WorkspaceFacts(self.catalog, self.store, self.documents, self.index, software)
+
+    @cached_property
+    def environments(self) -> Environments:
+        """What the environments of steps were resolved to: the keys of steps and what they run on agree on it.
+
+        Raises:
+            ConfigError: if a setting about them is not allowed.
+        """
+        return Environments(self.documents, EnvironmentSettings.of(self.config.get("settings", {})))
 
     @cached_property
     def site(self) -> Site:
@@ -112,6 +123,7 @@ class Room:
             workspace_id=self.config.get("id", ""),
             credentials=self.credentials,
             lent=self.config.get("settings", {}).get("pass_credentials", ()),
+            environments=self.environments,
         )
 
     def store(self, name: str) -> AnyStore:
@@ -163,12 +175,16 @@ class Room:
         self._runs.pop(run_id, None)
 
     def compute(self, step: StepSpec) -> ComputeSpec | None:
-        """Return the compute target of a step; None for this machine.
+        """Return the compute target of a step, as it is now and as this step gets it; None for this machine.
 
         Raises:
             NotFoundError: if it was deleted since the pipeline was compiled.
+            ConfigError: if the target that it runs on was, or an instance type of it.
         """
-        return None if step.compute is None else self.catalog.get_compute(step.compute)
+        if step.compute is None:
+            return None
+        find = self.catalog.get_compute
+        return for_step(effective(find(step.compute), find, self.config.get("settings", {})), step.resources)
 
     def compute_limits(self, spec: PipelineSpec) -> dict[str, int | None]:
         """Return by compute target of `spec` how many steps may run on it at once, None for no limit."""
