@@ -65,6 +65,7 @@ class KubernetesSettings(Frozen):
         staging_timeout_s: seconds for the inputs, in addition.
         collect_timeout_s: seconds for the outputs, after the step has ended.
         deferrable: whether a waiting task gives its worker slot back, where there is a triggerer.
+        keep_failed_pods: whether pods of failed steps stay, to be looked into; whoever keeps them removes them.
     """
 
     namespace: str | None = None
@@ -84,6 +85,7 @@ class KubernetesSettings(Frozen):
     staging_timeout_s: float = 3600.0
     collect_timeout_s: float = 3600.0
     deferrable: bool = True
+    keep_failed_pods: bool = False
 
 
 class ComputeSpec(Frozen):
