@@ -60,7 +60,7 @@ class InPods:
             ServiceError: if the cluster cannot be reached or refuses, or a pod of an earlier try does not end.
         """
         plan = self.plan(order, site)
-        pods = StepPod(plan)
+        pods = StepPod(plan=plan)
         work = try_folder(order.run.workspace, order.run.step_run_id, order.number).absolute()
         with system_errors("write", work):
             shutil.rmtree(work, ignore_errors=True)
@@ -74,7 +74,7 @@ class InPods:
             _log.info("step '%s': pod '%s' of an earlier try goes on", order.step.name, found.metadata.name)
             return Tried(order, site, plan, pods, found, place, work, again=True)
         place = hand_over(plan.order, site)
-        pods = StepPod(plan, place)
+        pods = StepPod(plan=plan, place=place)
         pod = pods.make(self.context)
         _log.info("step '%s' runs in pod '%s' of namespace '%s'", order.step.name, pod.metadata.name, pods.where)
         return Tried(order, site, plan, pods, pod, place, work)

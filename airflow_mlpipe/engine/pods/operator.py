@@ -48,7 +48,7 @@ class StepPod(KubernetesPodOperator):
     template_fields: Sequence[str] = ()
     template_ext: Sequence[str] = ()
 
-    def __init__(self, plan: PodPlan, place: OrderPlace | None = None) -> None:
+    def __init__(self, *, plan: PodPlan, place: OrderPlace | None = None, **kwargs: Any) -> None:
         """Prepare the pod of `plan`, with its order at `place`; None to find pods only."""
         settings = plan.settings
         slug = re.sub(r"[^a-z0-9]+", "-", plan.order.step.name.lower()).strip("-")[:30].strip("-")
@@ -64,6 +64,7 @@ class StepPod(KubernetesPodOperator):
             durable=False,
             deferrable=False,
             log_events_on_failure=False,
+            **kwargs,
         )
         self._plan = plan
 
