@@ -10,6 +10,7 @@ import fcntl
 import importlib.metadata
 import io
 import os
+import py_compile
 import re
 import shutil
 import subprocess
@@ -17,10 +18,11 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +40,6 @@ KEPT_S = 24 * 3600
 LEFT_OUT = {
     "test",
     "tests",
-    "__pycache__",
     "site-packages",
     "dist-packages",
     "idlelib",
@@ -94,10 +95,12 @@ class Layout:
     Attributes:
         command: what a container runs that says nothing else.
         path: where its programs are.
+        uncompiled: the folder of sources that nobody has compiled for sure; empty if there is none.
     """
 
     command: list[str]
     path: str
+    uncompiled: str = ""
     files: dict[str, Path] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
@@ -110,10 +113,10 @@ class Layout:
         """Copy a file, to the same place unless told otherwise."""
         self.files[(at or str(path)).lstrip("/")] = path.resolve()
 
-    def add_tree(self, folder: Path, at: str | None = None) -> None:
-        """Copy a folder without what `LEFT_OUT` names."""
+    def add_tree(self, folder: Path, at: str | None = None, left_out: Set[str] = LEFT_OUT) -> None:
+        """Copy a folder, with some folders left out wherever they are."""
         for parent, folders, names in os.walk(folder):
-            folders[:] = [name for name in folders if name not in LEFT_OUT and not name.startswith("config-3")]
+            folders[:] = [name for name in folders if name not in left_out and not name.startswith("config-3")]
             for name in names:
                 path = Path(parent, name)
                 self.add_file(path, f"{at or folder}/{path.relative_to(folder)}")
@@ -155,13 +158,17 @@ class Layout:
         extensions = []
         for file in distribution.files or ():
             path = Path(str(distribution.locate_file(file)))
-            if ".." in file.parts or "__pycache__" in file.parts or file.name.startswith("__editable__"):
+            if ".." in file.parts or file.name.startswith("__editable__"):
                 continue
             if path.is_file():
                 self.add_file(path, f"{site}/{file}")
+                bytecode = Path(cache_from_source(str(path)))
+                if path.suffix == ".py" and bytecode.exists():
+                    self.add_file(bytecode, f"{site}/{file.parent}/__pycache__/{bytecode.name}")
                 extensions += [path] if path.suffix == ".so" else []
         if distribution.metadata["Name"] == "airflow-mlpipe":
-            self.add_tree(ROOT / "airflow_mlpipe", f"{site}/airflow_mlpipe")
+            self.add_tree(ROOT / "airflow_mlpipe", f"{site}/airflow_mlpipe", {"__pycache__"})
+            self.uncompiled = f"{site}/airflow_mlpipe/".lstrip("/")
         self._add_libraries(extensions)
 
     def _add_libraries(self, programs: Sequence[Path]) -> None:
@@ -175,9 +182,15 @@ class Layout:
                 self.add_file(Path(found))
 
     def digest(self) -> str:
-        """The identity of all of it. Files count by size and time: to read them takes as long as to make the image."""
-        lines = [f"{self.command} {self.path}"]
+        """The identity of all of it. Files count by size and time: to read them takes as long as to make the image.
+
+        Bytecode does not count: a module has it or not, as it happens.
+        """
+        recipe = Path(__file__).read_text("utf-8")
+        lines = [f"{self.command} {self.path}", recipe]
         for at, path in sorted(self.files.items()):
+            if path.suffix == ".pyc":
+                continue
             stat = path.stat()
             lines.append(f"{at} {stat.st_size} {stat.st_mtime_ns} {stat.st_mode:o}")
         lines += [f"{at} -> {target}" for at, target in sorted(self.links.items())]
@@ -196,7 +209,11 @@ class Layout:
         for at, path in sorted(self.files.items()):
             with path.open("rb") as file:
                 stat = os.fstat(file.fileno())
-                archive.addfile(_entry(at, tarfile.REGTYPE, stat.st_mode & 0o777, stat.st_size), file)
+                entry = _entry(at, tarfile.REGTYPE, stat.st_mode & 0o777, stat.st_size)
+                # Bytecode counts for a source of its time only.
+                entry.mtime = int(stat.st_mtime)
+                archive.addfile(entry, file)
+        self._write_bytecode(archive)
         for at, target in sorted(self.links.items()):
             entry = _entry(at, tarfile.SYMTYPE, 0o777)
             entry.linkname = target
@@ -204,6 +221,18 @@ class Layout:
         for at, text in sorted(self.texts.items()):
             content = text.encode()
             archive.addfile(_entry(at, tarfile.REGTYPE, 0o644, len(content)), io.BytesIO(content))
+
+    def _write_bytecode(self, archive: tarfile.TarFile) -> None:
+        """Compile what a container would otherwise compile each time it starts."""
+        with tempfile.TemporaryDirectory() as folder:
+            for at, path in sorted(self.files.items()):
+                if self.uncompiled and at.startswith(self.uncompiled) and path.suffix == ".py":
+                    target = Path(folder, "bytecode")
+                    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+                    py_compile.compile(str(path), str(target), f"/{at}", doraise=True, invalidation_mode=mode)
+                    content = target.read_bytes()
+                    entry = _entry(cache_from_source(at), tarfile.REGTYPE, 0o644, len(content))
+                    archive.addfile(entry, io.BytesIO(content))
 
 
 def _entry(name: str, kind: bytes, mode: int, size: int = 0) -> tarfile.TarInfo:

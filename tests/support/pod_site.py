@@ -12,6 +12,7 @@ from engine_site import Site
 from airflow_mlpipe.model.compute import ComputeSpec, KubernetesSettings, Resources
 
 TARGET = "cluster"
+NONE_ASKED = Resources()
 CONNECTION = "AIRFLOW_CONN_KUBERNETES_DEFAULT"
 
 
@@ -21,7 +22,7 @@ def connection(cluster: Cluster) -> str:
     return json.dumps({"conn_type": "kubernetes", "extra": extra})
 
 
-def target(site: Site, cluster: Cluster, resources: Resources = Resources(), **settings: Any) -> None:
+def target(site: Site, cluster: Cluster, resources: Resources = NONE_ASKED, **settings: Any) -> None:
     """Make, or change, the compute target of a workspace whose folder is mounted into its pods."""
     given = {
         "image": cluster.image("busybox"),
