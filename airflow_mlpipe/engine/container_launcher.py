@@ -23,14 +23,16 @@ from airflow_mlpipe.engine.docker_engine import (
     DockerEngine,
     url_of,
 )
+from airflow_mlpipe.engine.image_build import ImageBuilder
 from airflow_mlpipe.engine.images import Images
-from airflow_mlpipe.errors import ConfigError, ExecutionError, MlpipeError, ServiceError
+from airflow_mlpipe.errors import ExecutionError, MlpipeError, ServiceError
 from airflow_mlpipe.execution.carrier import Order
 from airflow_mlpipe.execution.contract import StepJob
 from airflow_mlpipe.execution.launch import Exit
 from airflow_mlpipe.execution.site import Site
 from airflow_mlpipe.execution.software import IMAGE, Software
 from airflow_mlpipe.model.compute import ComputeSpec, DockerSettings, Resources
+from airflow_mlpipe.model.container_arguments import resources_of
 from airflow_mlpipe.model.quantity import size_text
 from airflow_mlpipe.model.step import StepSpec
 
@@ -49,16 +51,30 @@ class ContainerLauncher:
         self._settings = compute.docker or DockerSettings()
         self._room = room
         self._url = url_of(compute)
+        self._image = ""
 
     def software(self, order: Order, site: Site) -> Software:
-        """Bring the step's image to the engine.
+        """Bring the step's image to the engine: pulled, or built with the packages of its environment.
 
         Raises:
             ConfigError: if the step has no image, or there is none of that name.
+            NotSupportedError: if its environment wants more of a container than a step may.
+            EnvironmentBuildError: if its image cannot be built.
             UnreachableError: if the engine does not answer, or the image cannot be pulled now.
         """
-        images = Images(DockerEngine.at(self._url), self._compute, self._room.folder)
-        images.bring(image_of(order.step, self._compute), order.stop)
+        spec, name = order.step.environment, order.step.name
+
+        def say(line: str) -> None:
+            _log.info("step '%s': %s", name, line)
+            if order.on_line is not None:
+                order.on_line("stdout", line)
+
+        # Before anything is waited for.
+        limits_of(order.step, self._compute)
+        lock = None if site.environments is None else site.environments.lock(spec, say=say)
+        engine = DockerEngine.at(self._url)
+        images = Images(engine, self._compute, self._room.folder)
+        self._image = ImageBuilder(engine, self._compute, images).provide(spec, lock, say=say, stop=order.stop)
         return IMAGE
 
     def end_tries(self, tries: Path) -> None:
@@ -109,7 +125,7 @@ class ContainerLauncher:
         (workspace_id, context) = (str(self._room.config.get("id", "")), job.context)
         return StepContainer(
             docker_url=self._url,
-            image=image_of(job.step, self._compute),
+            image=self._image,
             container_name=f"mlpipe-{context.step_run_id}",
             # A step's words are the whole command, in a container as on a machine and in a pod: what the image would
             # run by itself is not asked.
@@ -170,22 +186,12 @@ class ContainerLauncher:
             _log.warning("container %s is left: %s", container.container_name, error)
 
 
-def image_of(step: StepSpec, compute: ComputeSpec) -> str:
-    """Return the image that a step runs in: its environment's, else its target's.
+def limits_of(step: StepSpec, compute: ComputeSpec) -> Resources:
+    """Return how much a step gets: what it asks for itself, else its environment, else its target.
 
     Raises:
-        ConfigError: if neither names one.
+        NotSupportedError: if its environment wants something else of a container.
     """
-    image = step.environment.docker_image or (compute.docker and compute.docker.image)
-    if not image:
-        raise ConfigError(
-            f"step '{step.name}': neither its environment '{step.environment.name}' nor compute target "
-            f"'{compute.name}' names an image; set docker.base_image of the environment, or attach the target with "
-            "DockerCompute.attach_configuration(image=...)"
-        )
-    return image
-
-
-def limits_of(step: StepSpec, compute: ComputeSpec) -> Resources:
-    """Return how much a step gets: what it asks for itself, else its environment, else its target."""
-    return step.resources.over(compute.resources)
+    spec = step.environment
+    asked = resources_of(spec.name, spec.docker_arguments, spec.shm_size)
+    return step.resources.over(asked).over(compute.resources)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from airflow_mlpipe.engine.docker_engine import explained
-from airflow_mlpipe.errors import ConfigError, PipelineError, ServiceError
+from airflow_mlpipe.errors import ConfigError, ExecutionError, PipelineError, ServiceError
 from airflow_mlpipe.model.compute import ComputeSpec
 from airflow_mlpipe.model.step import StepSpec
 
@@ -22,6 +22,7 @@ def explained_for(step: StepSpec, compute: ComputeSpec, url: str) -> Iterator[No
     Raises:
         ConfigError: if the target, or the engine, is not fit for the step.
         PipelineError: if the step's command is not in its image.
+        ExecutionError: if somebody else has removed the container.
         ServiceError: for everything else; another try may help.
     """
     try:
@@ -29,6 +30,8 @@ def explained_for(step: StepSpec, compute: ComputeSpec, url: str) -> Iterator[No
     except ServiceError as error:
         said = explained(error.__cause__) if isinstance(error.__cause__, Exception) else error.message
         target = f"compute target '{compute.name}'"
+        if "No such container" in said:
+            raise removed(step) from error
         if "could not select device driver" in said:
             raise ConfigError(
                 f"step '{step.name}' asks for GPUs, and the Docker engine at {url} of {target} has no driver for them; "
@@ -47,3 +50,11 @@ def explained_for(step: StepSpec, compute: ComputeSpec, url: str) -> Iterator[No
         if getattr(error.__cause__, "status_code", None) == _BAD_REQUEST or re.search(r"network .* not found", said):
             raise ConfigError(f"{target}: the Docker engine at {url} cannot run step '{step.name}': {said}") from error
         raise
+
+
+def removed(step: StepSpec) -> ExecutionError:
+    """Return the error for a container that somebody else has removed."""
+    return ExecutionError(
+        f"step '{step.name}': its container was removed while it ran: by a later try, which has taken this one for "
+        "dead, or by hand"
+    )

@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow_mlpipe.engine.container import Ending, StepContainer
 from airflow_mlpipe.engine.container_log import ContainerLog
+from airflow_mlpipe.engine.container_refusals import removed
 from airflow_mlpipe.errors import ExecutionError, ServiceError, UnreachableError
 from airflow_mlpipe.execution.contract import StepJob
 from airflow_mlpipe.execution.launch import STOP_CHECK_S
@@ -139,8 +140,5 @@ def _state(container: StepContainer, job: StepJob) -> Mapping[str, Any]:
         return container.state()
     except ServiceError as error:
         if isinstance(error.__cause__, NotFound):
-            raise ExecutionError(
-                f"step '{job.step.name}': its container was removed while it ran: by a later try, which has taken this "
-                "one for dead, or by hand"
-            ) from error
+            raise removed(job.step) from error
         raise

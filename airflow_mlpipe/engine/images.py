@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -95,7 +96,7 @@ class Images:
                 said = self._engine.client.pull(
                     repository, tag=tag or "latest", stream=True, decode=True, auth_config=self.login(image)
                 )
-                return _followed(said, stop)
+                return followed(said, stop)
         except UnreachableError:
             raise
         except ServiceError as error:
@@ -107,16 +108,36 @@ class Images:
         Raises:
             ConfigError: if there is no such connection.
         """
+        known, registry = self._connection(), self.registry()
+        # A password is for its own registry only.
+        if known is None or not known.get("login") or registry_of(image) != registry_of(f"{registry}/x"):
+            return None
+        return {"username": known.get("login") or "", "password": known.get("password") or ""}
+
+    def registry(self) -> str | None:
+        """Return the registry of the target's connection, with the path in it that images go below, or None.
+
+        Raises:
+            ConfigError: if there is no such connection, or it names no registry.
+        """
+        known = self._connection()
+        if known is None:
+            return None
+        host = re.sub(r"^https?://", "", str(known.get("host") or "")).strip("/")
+        if not host:
+            raise ConfigError(f"compute target '{self._compute.name}': its registry's connection has no host")
+        name, slash, path = host.partition("/")
+        return f"{name}:{known['port']}{slash}{path}" if known.get("port") else host
+
+    def _connection(self) -> Mapping[str, Any] | None:
         conn_id = self._compute.docker.registry_conn_id if self._compute.docker is not None else None
         if conn_id is None:
             return None
-        known = connection(conn_id, f"compute target '{self._compute.name}'", "docker", self._workspace)
-        host, port = known.get("host") or "", known.get("port")
-        registry = f"{host}:{port}" if port else host
-        if registry_of(image) != registry_of(f"{registry.removeprefix('https://').removeprefix('http://')}/x"):
-            # A password is for its own registry only.
-            return None
-        return {"username": known.get("login") or "", "password": known.get("password") or ""}
+        return connection(conn_id, f"compute target '{self._compute.name}'", "docker", self._workspace)
+
+    def pulled(self, image: str, stop: Callable[[], str | None]) -> bool:
+        """Pull an image that may be in its registry; returns whether it was."""
+        return self._pull(image, stop) is None and self.present(image) is not None
 
     def identity(self, image: str) -> str | None:
         """Return what an image's content is called for good, or None where neither engine nor registry can tell.
@@ -150,7 +171,7 @@ def registry_of(image: str) -> str:
     return first if slash and ("." in first or ":" in first or first == "localhost") else "docker.io"
 
 
-def _followed(said: Iterable[Any], stop: Callable[[], str | None]) -> str | None:
+def followed(said: Iterable[Any], stop: Callable[[], str | None]) -> str | None:
     """Log the progress of a pull or push; return the error it tells of, or None."""
     shown: dict[str, str] = {}
     for entry in said:

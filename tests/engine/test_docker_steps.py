@@ -205,7 +205,9 @@ def test_an_image_that_is_not_there(box: Site, docker_engine: Engine) -> None:
 
 def test_no_image_at_all(box: Site, docker_engine: Engine) -> None:
     put_target(box, docker_engine, None, "bare")
-    with pytest.raises(ConfigError, match="step 'x': neither its environment 'current' nor compute target 'bare'"):
+    with pytest.raises(
+        ConfigError, match="environment 'current' names no image, and compute target 'bare' has no default"
+    ):
         try_step(box, step("x", "true", compute="bare"))
 
 
