@@ -214,6 +214,33 @@ def test_a_pod_without_a_follower_ends_by_itself():
     assert pod["spec"]["activeDeadlineSeconds"] == 166
 
 
+def test_a_cluster_that_knows_no_sidecars_is_told_apart_by_the_pod_that_it_makes():
+    from kubernetes.client import ApiClient
+    from kubernetes.client import models as k8s
+
+    from airflow_mlpipe.engine.pods.operator import StepPod
+
+    deleted = []
+
+    def create(body: dict[str, Any], namespace: str) -> k8s.V1Pod:
+        for each in body["spec"]["initContainers"]:
+            each.pop("restartPolicy", None)
+        body["metadata"]["namespace"] = namespace
+        return ApiClient()._ApiClient__deserialize_model(body, k8s.V1Pod)
+
+    pods = StepPod(plan=plan(), place=PLACE)
+    pods.hook = SimpleNamespace(get_namespace=lambda: None, is_in_cluster=False)
+    pods.client = SimpleNamespace(
+        api_client=ApiClient(),
+        create_namespaced_pod=create,
+        delete_namespaced_pod=lambda name, namespace, body: deleted.append(name),
+    )
+    ti = SimpleNamespace(dag_id="d", task_id="t", map_index=-1, try_number=1)
+    with pytest.raises(ConfigError, match=r"does not know sidecar containers.* Kubernetes 1\.29"):
+        pods.make({"ti": ti, "run_id": "x", "dag": SimpleNamespace()})
+    assert len(deleted) == 1
+
+
 def test_nothing_is_a_template_of_airflow():
     from airflow_mlpipe.engine.pods.operator import StepPod
 

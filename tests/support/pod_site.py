@@ -10,10 +10,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from cluster_site import Cluster
 from engine_site import Site, eventually
 
 from airflow_mlpipe.catalog.rows import StepRow
+from airflow_mlpipe.engine.flight import StepDetached
 from airflow_mlpipe.engine.room import Room
 from airflow_mlpipe.engine.runs import Attempt
 from airflow_mlpipe.model.compute import ComputeSpec, KubernetesSettings, Resources
@@ -71,14 +73,12 @@ class PodSite(Site):
         self.room.run(run_id).plan()
         return run_id
 
-    def attempt(
-        self, number: int = 1, *, last: bool = True, killed: Callable[[], str | None] = lambda: None
-    ) -> Attempt:
+    def attempt(self, number: int = 1, **options: Any) -> Attempt:
         """A try, as an operator makes it."""
         ti = SimpleNamespace(dag_id="d", task_id="t", map_index=-1, try_number=number)
         context = {"ti": ti, "run_id": "r", "dag": SimpleNamespace()}
         on_line = lambda _stream, line: self.lines.append(line)  # noqa: E731
-        return Attempt(number=number, last=last, killed=killed, on_line=on_line, context=context)
+        return Attempt(**{"number": number, "last": True, "on_line": on_line, "context": context, **options})
 
     def go(self, step: StepSpec, number: int = 1, run_id: str | None = None, **options: Any) -> StepRow:
         """Make one try of a step and return its row; errors are raised."""
@@ -86,6 +86,12 @@ class PodSite(Site):
         self.run_id = run_id or self.begin(step)
         self.room.run(self.run_id).step(step.id, self.attempt(number, **options))
         return self.row
+
+    def detach(self, step: StepSpec, number: int = 1, run_id: str | None = None) -> StepDetached:
+        """Begin a try that goes on by itself."""
+        with pytest.raises(StepDetached) as detached:
+            self.go(step, number, run_id, waits_elsewhere=True)
+        return detached.value
 
     @property
     def row(self) -> StepRow:

@@ -14,7 +14,7 @@ from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from airflow_mlpipe.engine.pods.spec import PREFIX, PodPlan, pod_of
+from airflow_mlpipe.engine.pods.spec import COLLECT, PREFIX, PodPlan, pod_of
 from airflow_mlpipe.errors import ConfigError, PermissionDeniedError, ServiceError, UnreachableError
 from airflow_mlpipe.execution.pod.order import OrderPlace
 
@@ -100,8 +100,19 @@ class StepPod(KubernetesPodOperator):
             self.pod = self.ask("make a pod", create)
         except _ExistsError:
             # The answer to an earlier request was lost.
-            self.pod = self.look(wanted)
+            self.pod = self.ask("look for a pod", lambda: self.look(wanted)) or wanted
+        self._check_sidecars(self.pod)
         return self.pod
+
+    def _check_sidecars(self, pod: k8s.V1Pod) -> None:
+        """Raise if the cluster does not know sidecars: it has left out what it does not know."""
+        collect = next(each for each in pod.spec.init_containers if each.name == COLLECT)
+        if collect.restart_policy != "Always":
+            self.delete(pod, 0)
+            raise ConfigError(
+                f"the cluster of connection '{self.kubernetes_conn_id}' does not know sidecar containers (an init "
+                "container with restartPolicy Always); steps need Kubernetes 1.29 or later"
+            )
 
     def found(self) -> list[k8s.V1Pod]:
         """Return the pods of this step run, of any try, that nobody has kept to look into.
