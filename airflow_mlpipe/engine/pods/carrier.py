@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from kubernetes.client import models as k8s
 
 from airflow_mlpipe.engine.pods.follow import follow
 from airflow_mlpipe.engine.pods.operator import StepPod
@@ -27,6 +30,8 @@ from airflow_mlpipe.model.compute import ComputeSpec, KubernetesSettings
 from airflow_mlpipe.storage.atomic import system_errors
 
 _log = logging.getLogger(__name__)
+
+_WATCHED = {"conn_id", "startup_timeout_s", "staging_timeout_s", "collect_timeout_s"}
 
 HELPER_IMAGE = "helper_image"
 """Setting of a workspace: the image with this package that stages and collects, for targets that name none."""
@@ -51,6 +56,40 @@ class InPods:
         tried = self.begin(order, site)
         return finish(tried, follow(tried))
 
+    @property
+    def detaches(self) -> bool:
+        """Whether its pods are to be waited for without a worker's slot."""
+        return self._settings.deferrable
+
+    def detach(self, order: Order, site: Site) -> dict[str, Any]:
+        """Make a pod, or find the one of an earlier try, and return what finds it again."""
+        tried = self.begin(order, site)
+        settings = self._settings
+        return {
+            "name": tried.pod.metadata.name,
+            "namespace": tried.pod.metadata.namespace,
+            "uid": tried.pod.metadata.uid,
+            "place": tried.place.model_dump(mode="json"),
+            "again": tried.again,
+            "target": self.target.name,
+            "step": order.step.name,
+            "timeout_s": order.step.timeout_s,
+            "settings": settings.model_dump(mode="json", include=_WATCHED),
+        }
+
+    def attach(self, order: Order, site: Site, found_by: Mapping[str, Any], waited: Mapping[str, Any]) -> PodCarried:
+        """Come back to a pod that has ended, or is to be ended; see `Detachable`."""
+        plan = self.plan(order, site)
+        metadata = k8s.V1ObjectMeta(name=found_by["name"], namespace=found_by["namespace"], uid=found_by["uid"])
+        place = OrderPlace.model_validate(found_by["place"])
+        pods, pod = StepPod(plan=plan), k8s.V1Pod(metadata=metadata)
+        tried = Tried(order, site, plan, pods, pod, place, _folder_of(order), again=bool(found_by["again"]))
+        return finish(tried, follow(tried, waited.get("spent_s")))
+
+    @property
+    def _settings(self) -> KubernetesSettings:
+        return self.target.kubernetes or KubernetesSettings()
+
     def begin(self, order: Order, site: Site) -> Tried:
         """Return the pod of a try: the one of an earlier try that does the same, or a new one.
 
@@ -61,12 +100,7 @@ class InPods:
         """
         plan = self.plan(order, site)
         pods = StepPod(plan=plan)
-        work = try_folder(order.run.workspace, order.run.step_run_id, order.number).absolute()
-        with system_errors("write", work):
-            shutil.rmtree(work, ignore_errors=True)
-            work.mkdir(parents=True)
-            for name in ("stdout.txt", "stderr.txt"):
-                (work / name).touch()
+        work = _folder_of(order)
         found = _taken_over(pods, plan.order)
         if found is not None:
             store = next(each for each in plan.order.stores if each.name == plan.order.defaults[0])
@@ -81,7 +115,7 @@ class InPods:
 
     def plan(self, order: Order, site: Site) -> PodPlan:
         """Return what the pod of a try is made of. Errors are those of :meth:`begin`."""
-        settings = self.target.kubernetes or KubernetesSettings()
+        settings = self._settings
         workspace = str(order.run.workspace.absolute())
         volume = None if settings.workspace_volume is None else WorkspaceVolume(settings.workspace_volume, workspace)
         image, helper = self._images(order, settings)
@@ -113,6 +147,17 @@ class InPods:
                 f"and collects; set it, or the workspace's setting '{HELPER_IMAGE}'"
             )
         return image, helper
+
+
+def _folder_of(order: Order) -> Path:
+    """Make the folder of a try on this machine, for what its step prints."""
+    work = try_folder(order.run.workspace, order.run.step_run_id, order.number).absolute()
+    with system_errors("write", work):
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        for name in ("stdout.txt", "stderr.txt"):
+            (work / name).touch()
+    return work
 
 
 def _taken_over(pods: StepPod, order: PodOrder) -> Any | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,7 +30,9 @@ TICK_S = 0.25
 _LOOKS = ((60.0, 0.5), (600.0, 1.0), (float("inf"), 2.0))
 """How often the pod is looked at, in seconds, until it is so old."""
 
-_PATIENCE_S = 300.0
+PATIENCE_S = 300.0
+"""How long a cluster may not answer before its step is given up by whoever waits for it."""
+
 _LOG_WITHIN_S = 60.0
 
 
@@ -59,8 +61,12 @@ class Followed:
         return self.stopped is not None or self.timed_out or self.error is not None
 
 
-def follow(tried: Tried) -> Followed:
+def follow(tried: Tried, spent_s: Mapping[str, float] | None = None) -> Followed:
     """Wait until a pod has ended and its log is read, or end it.
+
+    Args:
+        tried: the try.
+        spent_s: how long whoever waited before has waited for what.
 
     Raises:
         UnreachableError: if the cluster does not answer any more; the pod goes on, and a later try finds it.
@@ -70,7 +76,7 @@ def follow(tried: Tried) -> Followed:
     news = threading.Event()
     with _printing(tried, news) as log:
         try:
-            followed = _wait(tried, news, log)
+            followed = _wait(tried, news, log, spent_s or {})
         except UnreachableError:
             raise
         except BaseException:
@@ -84,9 +90,10 @@ def follow(tried: Tried) -> Followed:
     return followed
 
 
-def _wait(tried: Tried, news: threading.Event, log: PodLog) -> Followed:
+def _wait(tried: Tried, news: threading.Event, log: PodLog, spent_s: Mapping[str, float]) -> Followed:
     order, plan = tried.order, tried.plan
     waits = Waits.of(plan.target.name, order.step.name, plan.settings, order.step.timeout_s)
+    waits.add(spent_s)
     followed = Followed()
     began_s = looked_s = heard_s = time.monotonic()
     following = False
@@ -114,10 +121,10 @@ def _wait(tried: Tried, news: threading.Event, log: PodLog) -> Followed:
             followed.view = view = view_of(seen)
             if not following and (view.running or view.base is not None):
                 if tried.again and view.started_at is not None:
-                    waits.spent_s["run"] = max(0.0, (datetime.now(UTC) - view.started_at).total_seconds())
+                    waits.add({"run": (datetime.now(UTC) - view.started_at).total_seconds()})
                 following = True
                 log.start()
-            if _is_over(view):
+            if is_over(view):
                 return followed
             try:
                 waits.check(view, time.monotonic())
@@ -130,7 +137,7 @@ def _wait(tried: Tried, news: threading.Event, log: PodLog) -> Followed:
         news.wait(TICK_S)
 
 
-def _is_over(view: PodView) -> bool:
+def is_over(view: PodView) -> bool:
     """Whether nothing more comes of a pod."""
     if view.over:
         return True
@@ -144,7 +151,7 @@ def _check_patience(tried: Tried, error: Exception, silent_s: float) -> None:
     if not is_passing(error):
         assert isinstance(error, ApiException)
         raise tried.pods.told("show a pod", error) from error
-    if silent_s > _PATIENCE_S:
+    if silent_s > PATIENCE_S:
         raise UnreachableError(
             f"the cluster of connection '{tried.pods.kubernetes_conn_id}' has not answered for {silent_s:.0f} s "
             f"({error}); pod '{tried.pod.metadata.name}' goes on, and another try finds it"

@@ -14,7 +14,7 @@ from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from airflow_mlpipe.engine.pods.spec import PREFIX, PodPlan, pod_of
+from airflow_mlpipe.engine.pods.spec import COLLECT, PREFIX, PodPlan, pod_of
 from airflow_mlpipe.errors import ConfigError, PermissionDeniedError, ServiceError, UnreachableError
 from airflow_mlpipe.execution.pod.order import OrderPlace
 
@@ -52,14 +52,13 @@ class StepPod(KubernetesPodOperator):
         """Prepare the pod of `plan`, with its order at `place`; None to find pods only."""
         settings = plan.settings
         slug = re.sub(r"[^a-z0-9]+", "-", plan.order.step.name.lower()).strip("-")[:30].strip("-")
-        template = settings.pod_template
         super().__init__(
             task_id=f"pod-{slug or 'step'}",
             name="-".join(filter(None, ("mlpipe", slug))),
             namespace=settings.namespace,
             kubernetes_conn_id=settings.conn_id,
             full_pod_spec=None if place is None else pod_of(plan, place),
-            pod_template_dict=template if template is None or "spec" in template else {"spec": template},
+            pod_template_dict=_template(settings.pod_template),
             do_xcom_push=False,
             durable=False,
             deferrable=False,
@@ -101,8 +100,19 @@ class StepPod(KubernetesPodOperator):
             self.pod = self.ask("make a pod", create)
         except _ExistsError:
             # The answer to an earlier request was lost.
-            self.pod = self.look(wanted)
+            self.pod = self.ask("look for a pod", lambda: self.look(wanted)) or wanted
+        self._check_sidecars(self.pod)
         return self.pod
+
+    def _check_sidecars(self, pod: k8s.V1Pod) -> None:
+        """Raise if the cluster does not know sidecars: it has left out what it does not know."""
+        collect = next(each for each in pod.spec.init_containers if each.name == COLLECT)
+        if collect.restart_policy != "Always":
+            self.delete(pod, 0)
+            raise ConfigError(
+                f"the cluster of connection '{self.kubernetes_conn_id}' does not know sidecar containers (an init "
+                "container with restartPolicy Always); steps need Kubernetes 1.29 or later"
+            )
 
     def found(self) -> list[k8s.V1Pod]:
         """Return the pods of this step run, of any try, that nobody has kept to look into.
@@ -180,12 +190,18 @@ class StepPod(KubernetesPodOperator):
     def tail(self, pod: k8s.V1Pod, container: str) -> list[str]:
         """Return the last lines that a container has printed; none if they cannot be had."""
         try:
-            text = self.client.read_namespaced_pod_log(
-                pod.metadata.name, pod.metadata.namespace, container=container, tail_lines=_TAIL_LINES
+            # Without the raw answer the client makes text of the bytes' Python form.
+            response = self.client.read_namespaced_pod_log(
+                pod.metadata.name,
+                pod.metadata.namespace,
+                container=container,
+                tail_lines=_TAIL_LINES,
+                _preload_content=False,
             )
+            text = response.data.decode("utf-8", "backslashreplace")
         except (ApiException, HTTPError, OSError):
             return []
-        return [line for line in str(text or "").splitlines() if line.strip()]
+        return [line for line in text.splitlines() if line.strip()]
 
     def events(self, pod: k8s.V1Pod) -> list[str]:
         """Return the last events of a pod, oldest first; none if this user may not read them."""
@@ -224,6 +240,14 @@ class StepPod(KubernetesPodOperator):
         if error.status in (400, 404, 422):
             return ConfigError(f"{text}: {said}")
         return UnreachableError(f"{text}: {error.status} {said}")
+
+
+def _template(given: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return a template as a whole pod; it may be the specification alone, and may name no container."""
+    if given is None:
+        return None
+    whole = given if "spec" in given else {"spec": given}
+    return {**whole, "spec": {"containers": [], **whole["spec"]}}
 
 
 class _ExistsError(Exception):

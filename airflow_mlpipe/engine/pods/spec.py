@@ -230,7 +230,7 @@ def _root(plan: PodPlan) -> str:
 
 def _literal(text: str) -> str:
     """Return what Kubernetes makes `text` of: it replaces ``$(NAME)``, and ``$$`` by ``$``."""
-    return re.sub(r"\$(?=[$(])", "$$$$", text)
+    return re.sub(r"\$(?=[$(])", "$$", text)
 
 
 def _converted(convert: Callable[[Any], Any], value: dict[str, Any], what: str) -> Any:

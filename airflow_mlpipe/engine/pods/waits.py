@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,7 +36,8 @@ class Waits:
     timeout_s: float | None
     spent_s: dict[Stage, float]
     timed_out: bool = False
-    _at_s: float | None = None
+    _at_s: float = 0.0
+    _stage: Stage | None = None
     _pulls: int = 0
     _was_pulling: bool = False
 
@@ -44,6 +46,11 @@ class Waits:
         """Begin to measure."""
         return cls(target, step, settings, timeout_s, {"startup": 0.0, "staging": 0.0, "run": 0.0, "collecting": 0.0})
 
+    def add(self, spent_s: Mapping[str, float]) -> None:
+        """Count what was spent before, as somebody else has measured it."""
+        for stage in self.spent_s:
+            self.spent_s[stage] = max(self.spent_s[stage], spent_s.get(stage, 0.0))
+
     def check(self, view: PodView, now_s: float) -> None:
         """Take note of a look at the pod at the time `now_s`, in seconds by any steady clock.
 
@@ -51,10 +58,10 @@ class Waits:
             ConfigError: if an image does not exist, or a container cannot be made as it is specified.
             ExecutionError: if a wait has taken too long; not for the step's own time, see `timed_out`.
         """
-        stage = stage_of(view)
-        if self._at_s is not None:
-            self.spent_s[stage] += max(0.0, now_s - self._at_s)
-        self._at_s = now_s
+        stage, before = stage_of(view), self._stage
+        if before is not None:
+            self.spent_s[before] += max(0.0, now_s - self._at_s)
+        self._stage, self._at_s = stage, now_s
         if stage == "run":
             self.timed_out = self.timeout_s is not None and self.spent_s["run"] >= self.timeout_s
             return
