@@ -45,6 +45,11 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.pipeline_run import PipelineRun
     from airflow_mlpipe.sdk.reading_options import PromoteHeadersBehavior
     from airflow_mlpipe.sdk.reference import DataReference
+    from airflow_mlpipe.sdk.resource_configuration import (
+        AmlComputeConfiguration,
+        KubernetesComputeConfiguration,
+        ResourceConfiguration,
+    )
     from airflow_mlpipe.sdk.run import Run
     from airflow_mlpipe.sdk.run_configuration import RunConfiguration
     from airflow_mlpipe.sdk.step_run import StepRun
@@ -60,6 +65,7 @@ __all__ = [
     "AdlaCompute",
     "AksCompute",
     "AmlCompute",
+    "AmlComputeConfiguration",
     "BatchCompute",
     "CommandStep",
     "ComputeInstance",
@@ -86,6 +92,7 @@ __all__ = [
     "FileDataset",
     "HDInsightCompute",
     "KubernetesCompute",
+    "KubernetesComputeConfiguration",
     "KustoCompute",
     "MlpipeError",
     "Model",
@@ -102,6 +109,7 @@ __all__ = [
     "PromoteHeadersBehavior",
     "PythonScriptStep",
     "RemoteCompute",
+    "ResourceConfiguration",
     "Run",
     "RunConfiguration",
     "StepRun",
@@ -115,6 +123,7 @@ _MODULES = {
     "AdlaCompute": "sdk.other_computes",
     "AksCompute": "sdk.other_computes",
     "AmlCompute": "sdk.aml_compute",
+    "AmlComputeConfiguration": "sdk.resource_configuration",
     "BatchCompute": "sdk.other_computes",
     "CommandStep": "sdk.steps",
     "ComputeInstance": "sdk.other_computes",
@@ -141,6 +150,7 @@ _MODULES = {
     "FileDataset": "sdk.file_dataset",
     "HDInsightCompute": "sdk.other_computes",
     "KubernetesCompute": "sdk.kubernetes_compute",
+    "KubernetesComputeConfiguration": "sdk.resource_configuration",
     "KustoCompute": "sdk.other_computes",
     "MlpipeError": "errors",
     "Model": "sdk.model",
@@ -157,6 +167,7 @@ _MODULES = {
     "PromoteHeadersBehavior": "sdk.reading_options",
     "PythonScriptStep": "sdk.steps",
     "RemoteCompute": "sdk.other_computes",
+    "ResourceConfiguration": "sdk.resource_configuration",
     "Run": "sdk.run",
     "RunConfiguration": "sdk.run_configuration",
     "StepRun": "sdk.step_run",

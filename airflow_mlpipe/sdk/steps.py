@@ -11,6 +11,7 @@ from airflow_mlpipe.errors import ParameterError, PipelineError
 from airflow_mlpipe.sdk.binding import Consumed, OutputView, Produced
 from airflow_mlpipe.sdk.compute import ComputeTarget
 from airflow_mlpipe.sdk.data_path import joined_pair
+from airflow_mlpipe.sdk.resource_configuration import ResourceConfiguration
 from airflow_mlpipe.sdk.run_configuration import RunConfiguration
 
 _SHELL_OPERATORS = frozenset({"&&", "||", "|", ";", ">", ">>", "<", "2>", "2>>", "2>&1", "&"})
@@ -39,6 +40,7 @@ class PipelineStep:
         version: a salt that makes old results invalid when it changes.
         hash_paths: files that decide about reuse; empty for all.
         max_result_age_s: age in seconds from which on a result is not reused, or None.
+        resources: how much it asks for, as given.
     """
 
     kind: Literal["python", "command"] = "python"
@@ -66,6 +68,7 @@ class PipelineStep:
         retry_delay_s: float = 5.0,
         timeout_s: float | None = None,
         max_result_age: timedelta | float | None = None,
+        resources: ResourceConfiguration | None = None,
     ) -> None:
         """Keep what subclasses were given. They describe the arguments."""
         if not isinstance(name, str) or not name.strip():
@@ -85,6 +88,7 @@ class PipelineStep:
         self.hash_paths = tuple(os.fspath(path) for path in _listed(name, "hash_paths", hash_paths))
         self.retries, self.retry_delay_s, self.timeout_s = _limits(name, retries, retry_delay_s, timeout_s)
         self.max_result_age_s = _age(name, max_result_age)
+        self.resources = resources
         self._after: dict[PipelineStep, None] = {}
         self._check_configuration()
         self._announce()
@@ -181,6 +185,7 @@ class PythonScriptStep(PipelineStep):
         retry_delay_s: float = 5.0,
         timeout_s: float | None = None,
         max_result_age: timedelta | float | None = None,
+        resources: ResourceConfiguration | None = None,
     ) -> None:
         """Describe a step.
 
@@ -207,6 +212,8 @@ class PythonScriptStep(PipelineStep):
             timeout_s: seconds after which a try is ended, or None.
             max_result_age: how long after it was computed a result may stand in for running, as a timedelta or in
                 seconds; by default for ever. It is no part of the key: other steps may take results that are older.
+            resources: processors, memory and GPUs it asks for; by default what its compute target gives. In containers
+                and pods they are limits; a process of the worker's machine is not limited.
 
         Raises:
             UsageError: if an argument is not allowed.
@@ -234,6 +241,7 @@ class PythonScriptStep(PipelineStep):
             retry_delay_s=retry_delay_s,
             timeout_s=timeout_s,
             max_result_age=max_result_age,
+            resources=resources,
         )
 
 
@@ -261,6 +269,7 @@ class CommandStep(PipelineStep):
         retry_delay_s: float = 5.0,
         timeout_s: float | None = None,
         max_result_age: timedelta | float | None = None,
+        resources: ResourceConfiguration | None = None,
     ) -> None:
         """Describe a step.
 
@@ -283,6 +292,7 @@ class CommandStep(PipelineStep):
             retry_delay_s: as for :class:`PythonScriptStep`.
             timeout_s: as for :class:`PythonScriptStep`.
             max_result_age: as for :class:`PythonScriptStep`.
+            resources: as for :class:`PythonScriptStep`.
 
         Raises:
             UsageError: if an argument is not allowed.
@@ -313,6 +323,7 @@ class CommandStep(PipelineStep):
             retry_delay_s=retry_delay_s,
             timeout_s=timeout_s,
             max_result_age=max_result_age,
+            resources=resources,
         )
 
 
