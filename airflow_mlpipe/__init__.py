@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     )
     from airflow_mlpipe.sdk.run import Run
     from airflow_mlpipe.sdk.run_configuration import RunConfiguration
+    from airflow_mlpipe.sdk.script_run import ScriptRun
+    from airflow_mlpipe.sdk.script_run_config import ScriptRunConfig
     from airflow_mlpipe.sdk.step_run import StepRun
     from airflow_mlpipe.sdk.steps import CommandStep, PipelineStep, PythonScriptStep, StepSequence
     from airflow_mlpipe.sdk.table_output import OutputTabularDatasetConfig, PipelineOutputTabularDataset
@@ -112,6 +114,8 @@ __all__ = [
     "ResourceConfiguration",
     "Run",
     "RunConfiguration",
+    "ScriptRun",
+    "ScriptRunConfig",
     "StepRun",
     "StepSequence",
     "SynapseCompute",
@@ -170,6 +174,8 @@ _MODULES = {
     "ResourceConfiguration": "sdk.resource_configuration",
     "Run": "sdk.run",
     "RunConfiguration": "sdk.run_configuration",
+    "ScriptRun": "sdk.script_run",
+    "ScriptRunConfig": "sdk.script_run_config",
     "StepRun": "sdk.step_run",
     "StepSequence": "sdk.steps",
     "SynapseCompute": "sdk.other_computes",

@@ -13,6 +13,7 @@ from airflow_mlpipe.sdk.compute import ComputeTarget
 from airflow_mlpipe.sdk.data_path import joined_pair
 from airflow_mlpipe.sdk.resource_configuration import ResourceConfiguration
 from airflow_mlpipe.sdk.run_configuration import RunConfiguration
+from airflow_mlpipe.sdk.script_run_config import ScriptRunConfig
 
 _SHELL_OPERATORS = frozenset({"&&", "||", "|", ";", ">", ">>", "<", "2>", "2>>", "2>&1", "&"})
 
@@ -58,7 +59,7 @@ class PipelineStep:
         *,
         params: Mapping[str, Any] | None = None,
         compute_target: str | ComputeTarget | None = None,
-        runconfig: RunConfiguration | None = None,
+        runconfig: RunConfiguration | ScriptRunConfig | None = None,
         runconfig_pipeline_params: Mapping[str, Any] | None = None,
         source_directory: str | os.PathLike[str] | None = None,
         allow_reuse: bool = True,
@@ -74,6 +75,11 @@ class PipelineStep:
         if not isinstance(name, str) or not name.strip():
             raise PipelineError(f"step name {name!r} is not allowed; give a text")
         self.name = name
+        if isinstance(runconfig, ScriptRunConfig):
+            source_directory = runconfig.source_directory if source_directory is None else source_directory
+            arguments = runconfig.arguments if arguments is None else arguments
+            timeout_s = runconfig.max_run_duration_seconds if timeout_s is None else timeout_s
+            runconfig = runconfig.run_config
         read = _listed(name, "inputs", inputs) + _listed(name, "resource_inputs", resource_inputs)
         self.inputs = list(map(joined_pair, read))
         self.outputs = _listed(name, "outputs", outputs)
@@ -135,6 +141,19 @@ class PipelineStep:
             if data is not None:
                 yield data
 
+    def create_node(self, graph: Any, default_datastore: Any, context: Any) -> PipelineStep:
+        """Return what stands for the step in the graph: itself.
+
+        A subclass that was written for v1 may return what another step's ``create_node()`` returns; the pipeline then
+        runs what that one does.
+
+        Args:
+            graph: accepted as in v1, not used.
+            default_datastore: accepted as in v1, not used.
+            context: accepted as in v1, not used.
+        """
+        return self
+
     def _announce(self) -> None:
         # A pipeline finds the producer of what it reads through the data, so each keeps its steps.
         declared = dict.fromkeys(self.declared_outputs())
@@ -148,7 +167,8 @@ class PipelineStep:
     def _check_configuration(self) -> None:
         if self.runconfig is not None and not isinstance(self.runconfig, RunConfiguration):
             raise PipelineError(
-                f"step '{self.name}': runconfig is a {type(self.runconfig).__name__}; give a RunConfiguration"
+                f"step '{self.name}': runconfig is a {type(self.runconfig).__name__}; give a RunConfiguration, or a "
+                "ScriptRunConfig"
             )
         for key in self.runconfig_pipeline_params:
             if key not in _RUNCONFIG_PARAMETERS:
@@ -170,7 +190,7 @@ class PythonScriptStep(PipelineStep):
         name: str | None = None,
         arguments: Sequence[Any] | None = None,
         compute_target: str | ComputeTarget | None = None,
-        runconfig: RunConfiguration | None = None,
+        runconfig: RunConfiguration | ScriptRunConfig | None = None,
         runconfig_pipeline_params: Mapping[str, Any] | None = None,
         inputs: Sequence[Any] | None = None,
         outputs: Sequence[Any] | None = None,
@@ -195,7 +215,8 @@ class PythonScriptStep(PipelineStep):
             arguments: what the script is given, in order: texts, numbers, paths, data, parameters. Data need not be in
                 `inputs` and `outputs` as well: what says ``as_input()`` or the like is read, other data is written.
             compute_target: where it runs, by object or name; by default the target of `runconfig`, else this machine.
-            runconfig: target and environment.
+            runconfig: target and environment; a ScriptRunConfig also gives the folder and the arguments that are not
+                given here.
             runconfig_pipeline_params: pipeline parameters for `runconfig`, by v1's keys; recorded.
             inputs: data it reads.
             outputs: data it makes.
@@ -255,7 +276,7 @@ class CommandStep(PipelineStep):
         command: str | Sequence[Any] | None = None,
         name: str | None = None,
         compute_target: str | ComputeTarget | None = None,
-        runconfig: RunConfiguration | None = None,
+        runconfig: RunConfiguration | ScriptRunConfig | None = None,
         runconfig_pipeline_params: Mapping[str, Any] | None = None,
         inputs: Sequence[Any] | None = None,
         outputs: Sequence[Any] | None = None,
@@ -279,7 +300,7 @@ class CommandStep(PipelineStep):
                 then it is a shell line in pieces. Data and parameters in a list are never parsed by the shell.
             name: for people; by default the command's first word.
             compute_target: as for :class:`PythonScriptStep`.
-            runconfig: target and environment, and the command if there is no `command`.
+            runconfig: target and environment, and the command if there is no `command`; also a ScriptRunConfig.
             runconfig_pipeline_params: as for :class:`PythonScriptStep`.
             inputs: data it reads.
             outputs: data it makes.
@@ -298,7 +319,7 @@ class CommandStep(PipelineStep):
             UsageError: if an argument is not allowed.
         """
         given = command
-        if given is None and isinstance(runconfig, RunConfiguration):
+        if given is None and isinstance(runconfig, (RunConfiguration, ScriptRunConfig)):
             given = runconfig.command
         if not given or (isinstance(given, str) and not given.strip()):
             raise PipelineError(f"CommandStep '{name or ''}' has no command; give a line or a list of words")

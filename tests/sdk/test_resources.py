@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from inline import inline_workspace
 
 from airflow_mlpipe import (
     AmlCompute,
@@ -21,7 +22,6 @@ from airflow_mlpipe.model.quantity import GIB
 from airflow_mlpipe.sdk.asked import asked_by
 from airflow_mlpipe.sdk.compile import compile_pipeline, problems_of
 from airflow_mlpipe.sdk.docker_arguments import resources_of_arguments
-from tests.support.inline import inline_workspace
 
 GPU = ResourceConfiguration(gpu=1)
 
