@@ -13,11 +13,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.model.compute import ComputeSpec
     from airflow_mlpipe.sdk.compute import ComputeTarget
 
-_CLASSES: dict[str, type[ComputeTarget]] = {
-    "AmlCompute": AmlCompute,
-    "DockerCompute": DockerCompute,
-    "Kubernetes": KubernetesCompute,
-}
+_ATTACHED: dict[str, type[ComputeTarget]] = {"docker": DockerCompute, "kubernetes": KubernetesCompute}
 
 
 def class_of(spec: ComputeSpec) -> type[ComputeTarget]:
@@ -26,8 +22,11 @@ def class_of(spec: ComputeSpec) -> type[ComputeTarget]:
     Raises:
         NotSupportedError: if this version does not know its type.
     """
-    if spec.type not in _CLASSES:
+    if spec.type == "AmlCompute":
+        return AmlCompute
+    if spec.kind not in _ATTACHED:
         raise NotSupportedError(
-            f"compute target '{spec.name}' is a {spec.type}; this version knows {', '.join(_CLASSES)}"
+            f"compute target '{spec.name}' is a {spec.type}; this version knows AmlCompute, DockerCompute and "
+            "KubernetesCompute"
         )
-    return _CLASSES[spec.type]
+    return _ATTACHED[spec.kind]
