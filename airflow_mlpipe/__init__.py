@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.datastore import Datastore
     from airflow_mlpipe.sdk.docker_compute import DockerCompute
     from airflow_mlpipe.sdk.environment import Environment
+    from airflow_mlpipe.sdk.environment_sections import (
+        ContainerRegistry,
+        DockerConfiguration,
+        DockerSection,
+        PythonSection,
+    )
     from airflow_mlpipe.sdk.experiment import Experiment
     from airflow_mlpipe.sdk.file_dataset import FileDataset
     from airflow_mlpipe.sdk.kubernetes_compute import KubernetesCompute
@@ -74,6 +80,7 @@ __all__ = [
     "ComputeTarget",
     "ComputeTargetException",
     "CondaDependencies",
+    "ContainerRegistry",
     "DataFactoryCompute",
     "DataIntervalEnd",
     "DataIntervalStart",
@@ -88,6 +95,8 @@ __all__ = [
     "DatasetConsumptionConfig",
     "Datastore",
     "DockerCompute",
+    "DockerConfiguration",
+    "DockerSection",
     "DsvmCompute",
     "Environment",
     "Experiment",
@@ -110,6 +119,7 @@ __all__ = [
     "PortDataReference",
     "PromoteHeadersBehavior",
     "PythonScriptStep",
+    "PythonSection",
     "RemoteCompute",
     "ResourceConfiguration",
     "Run",
@@ -134,6 +144,7 @@ _MODULES = {
     "ComputeTarget": "sdk.compute",
     "ComputeTargetException": "sdk.compute",
     "CondaDependencies": "sdk.conda",
+    "ContainerRegistry": "sdk.environment_sections",
     "DataFactoryCompute": "sdk.other_computes",
     "DataIntervalEnd": "sdk.parameter",
     "DataIntervalStart": "sdk.parameter",
@@ -148,6 +159,8 @@ _MODULES = {
     "DatasetConsumptionConfig": "sdk.consumption",
     "Datastore": "sdk.datastore",
     "DockerCompute": "sdk.docker_compute",
+    "DockerConfiguration": "sdk.environment_sections",
+    "DockerSection": "sdk.environment_sections",
     "DsvmCompute": "sdk.other_computes",
     "Environment": "sdk.environment",
     "Experiment": "sdk.experiment",
@@ -170,6 +183,7 @@ _MODULES = {
     "PortDataReference": "sdk.output_data",
     "PromoteHeadersBehavior": "sdk.reading_options",
     "PythonScriptStep": "sdk.steps",
+    "PythonSection": "sdk.environment_sections",
     "RemoteCompute": "sdk.other_computes",
     "ResourceConfiguration": "sdk.resource_configuration",
     "Run": "sdk.run",

@@ -39,7 +39,7 @@ class Locks:
     def __init__(self, store: Documents, indexes: Collection[str] = ()) -> None:
         self._store = store
         self._indexes = tuple(indexes)
-        self._known: dict[str, EnvironmentLock] = {}
+        self._known: dict[str, EnvironmentLock | None] = {}
 
     def of(
         self,
@@ -70,16 +70,19 @@ class Locks:
         if renew:
             self._known.pop(definition, None)
         if definition not in self._known:
-            lock = None if renew else self._read(definition)
             # Most are there already; what they ask for has not to be looked at then.
-            if lock is None:
-                conda = find_conda() if spec.conda_packages else None
-                request = request_of(spec, with_conda=conda is not None)
-                if request.is_empty:
-                    return None
-                lock = self._keep(resolve(spec, request, self._indexes, conda, say=say, stop=stop), renew)
-            self._known[definition] = lock
+            lock = None if renew else self._read(definition)
+            self._known[definition] = lock or self._chosen(spec, renew, say, stop)
         return self._known[definition]
+
+    def _chosen(
+        self, spec: EnvironmentSpec, renew: bool, say: Say, stop: Callable[[], str | None]
+    ) -> EnvironmentLock | None:
+        conda = find_conda() if spec.conda_packages else None
+        request = request_of(spec, with_conda=conda is not None)
+        if request.is_empty:
+            return None
+        return self._keep(resolve(spec, request, self._indexes, conda, say=say, stop=stop), renew)
 
     def _read(self, definition: str) -> EnvironmentLock | None:
         try:
