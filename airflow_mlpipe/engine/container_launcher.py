@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,9 +73,9 @@ class ContainerLauncher:
         # Before anything is waited for.
         limits_of(order.step, self._compute)
         lock = None if site.environments is None else site.environments.lock(spec, say=say)
-        engine = DockerEngine.at(self._url)
-        images = Images(engine, self._compute, self._room.folder)
-        self._image = ImageBuilder(engine, self._compute, images).provide(spec, lock, say=say, stop=order.stop)
+        with closing(DockerEngine.at(self._url)) as engine:
+            images = Images(engine, self._compute, self._room.folder)
+            self._image = ImageBuilder(engine, self._compute, images).provide(spec, lock, say=say, stop=order.stop)
         return IMAGE
 
     def end_tries(self, tries: Path) -> None:
@@ -112,6 +113,7 @@ class ContainerLauncher:
                 raise
             ended_at = now()
             self._remove(container, place)
+            container.engine.close()
         return Exit(
             code=ended.code,
             started_at=started_at,

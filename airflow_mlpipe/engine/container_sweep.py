@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ def _remove(place: Path, known: Mapping[str, Any]) -> None:
     from airflow_mlpipe.engine.docker_engine import DockerEngine
 
     if known.get("url") and known.get("labels"):
-        engine = DockerEngine.at(known["url"], timeout_s=_PATIENCE_S)
-        for container in engine.labelled(known["labels"]):
-            engine.remove(container["Id"])
+        with closing(DockerEngine.at(known["url"], timeout_s=_PATIENCE_S)) as engine:
+            for container in engine.labelled(known["labels"]):
+                engine.remove(container["Id"])
     place.unlink(missing_ok=True)

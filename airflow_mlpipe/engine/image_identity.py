@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from airflow_mlpipe.errors import MlpipeError
@@ -27,7 +28,8 @@ def identity_of(workspace: Path, compute: ComputeSpec, image: str) -> str | None
     from airflow_mlpipe.engine.images import Images
 
     try:
-        return Images(DockerEngine.at(url_of(compute), _PATIENCE_S), compute, workspace).identity(image)
+        with closing(DockerEngine.at(url_of(compute), _PATIENCE_S)) as engine:
+            return Images(engine, compute, workspace).identity(image)
     except MlpipeError:
         # A key of less certainty: at worst the step is computed once more.
         return None

@@ -116,7 +116,7 @@ class ComputeSpec(Frozen):
 
     Attributes:
         name: name in the workspace.
-        type: v1's type name, e.g. ``AmlCompute``, ``KubernetesCompute``, or ``DockerCompute``.
+        type: v1's name of its type, ``AmlCompute`` or ``Kubernetes``, or ours, ``DockerCompute``.
         kind: what really runs the step.
         vm_size: Azure's size name as given, e.g. ``STANDARD_NC6``; empty if none.
         vm_priority: ``dedicated`` or ``lowpriority``.

@@ -27,7 +27,7 @@ def size_bytes(given: object, what: str) -> int:
     if isinstance(given, (int, float)) and not isinstance(given, bool) and math.isfinite(given) and given > 0:
         return round(given * GIB)
     if isinstance(given, str) and (match := _SIZE.fullmatch(given.strip())):
-        found = round(float(match[1]) * 1024 ** _POWERS[match[2][0].lower()])
+        found = round(float(match[1]) * 1024.0 ** _POWERS[match[2][0].lower()])
         if found > 0:
             return found
     raise ParameterError(

@@ -17,9 +17,14 @@ SETTING = "amlcompute"
 """Setting of the workspace: ``local``, or the name of the attached target that AmlCompute targets run on."""
 
 
+def is_mapped(spec: ComputeSpec) -> bool:
+    """Whether a target runs on what the workspace says: an ``AmlCompute`` is a size of machine, not a place."""
+    return spec.type == "AmlCompute" and spec.kind == "local"
+
+
 def host_of(spec: ComputeSpec, settings: Mapping[str, Any]) -> str:
     """Return what a target runs on: itself for an attached one, else ``local`` or the name of an attached one."""
-    if spec.type != "AmlCompute":
+    if not is_mapped(spec):
         return spec.name
     return spec.runs_on or str(settings.get(SETTING) or LOCAL)
 
@@ -39,7 +44,7 @@ def effective(spec: ComputeSpec, find: Callable[[str], ComputeSpec], settings: M
     Raises:
         ConfigError: if it runs on a target that does not exist, or on another AmlCompute.
     """
-    if spec.type != "AmlCompute":
+    if not is_mapped(spec):
         return spec
     size = (size_of(spec.vm_size, settings) if spec.vm_size else None) or Resources()
     own = spec.resources.over(size)
@@ -102,7 +107,7 @@ def _host(spec: ComputeSpec, name: str, find: Callable[[str], ComputeSpec]) -> C
             f"compute target '{spec.name}' runs on '{name}' ({asks}), which does not exist: {error.message}; "
             f"attach it, or set '{LOCAL}'"
         ) from None
-    if host.type == "AmlCompute":
+    if is_mapped(host):
         raise ConfigError(
             f"compute target '{spec.name}' runs on '{name}' ({asks}), which is an AmlCompute itself; "
             f"name a DockerCompute or a KubernetesCompute, or '{LOCAL}'"
