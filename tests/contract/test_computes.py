@@ -25,6 +25,8 @@ from airflow_mlpipe.model.step import Argument, OutputSpec
 
 DOCKER = pytest.param("docker", marks=pytest.mark.docker)
 KUBERNETES = pytest.param("kubernetes", marks=[pytest.mark.docker, pytest.mark.k8s])
+DEFERRED = pytest.param("deferred", marks=[pytest.mark.docker, pytest.mark.k8s])
+EVERYWHERE = pytest.mark.parametrize("place", ["local", DOCKER, KUBERNETES, DEFERRED], indirect=True)
 IN_IMAGES = pytest.mark.parametrize("place", [DOCKER, KUBERNETES], indirect=True)
 IN_PODS = pytest.mark.parametrize("place", [KUBERNETES], indirect=True)
 
@@ -48,7 +50,8 @@ def sites(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     def site_of(kind: str) -> ComputeSite:
         if kind not in made:
             engine = request.getfixturevalue("docker_engine") if kind == "docker" else None
-            cluster = request.getfixturevalue("session_cluster") if kind == "kubernetes" else None
+            in_pods = kind in ("kubernetes", "deferred")
+            cluster = request.getfixturevalue("session_cluster") if in_pods else None
             folder = tmp_path_factory.mktemp(kind).resolve() / "a b $HOME 100%#é"
             folder.mkdir()
             if cluster is not None:
@@ -70,6 +73,7 @@ def place(request: pytest.FixtureRequest, sites) -> Iterator[ComputeSite]:
     eventually(lambda: site.left() == [], 30)
 
 
+@EVERYWHERE
 def test_success(place: ComputeSite) -> None:
     row = place.go(place.step(WRITE))
     assert row.status == "completed"
@@ -79,6 +83,7 @@ def test_success(place: ComputeSite) -> None:
     assert place.kept("outputs/note.txt") == "kept\n"
 
 
+@EVERYWHERE
 def test_exit_3(place: ComputeSite) -> None:
     with pytest.raises(StepFailedError, match="exited with code 3") as caught:
         place.go(place.step(f"{WRITE} ; echo wrong >&2; exit 3"))
@@ -105,12 +110,14 @@ def test_an_image_that_is_not_there(place: ComputeSite) -> None:
     assert "\n" not in caught.value.message
 
 
+@EVERYWHERE
 def test_an_output_that_is_not_written(place: ComputeSite) -> None:
     with pytest.raises(OutputMissingError, match="did not write its output 'out'"):
         place.go(place.step("true @out"))
     assert place.row().result_id is None
 
 
+@EVERYWHERE
 def test_timeout(place: ComputeSite) -> None:
     with pytest.raises(ExecutionError, match="was ended after its timeout of 1 s"):
         place.go(place.step(f"{WRITE} ; sleep 60", timeout_s=1.0))
@@ -172,8 +179,11 @@ def test_an_input_that_the_step_changes(place: ComputeSite) -> None:
     with pytest.raises(MlpipeError):
         place.go(spoiler, run_id)
     assert place.row("spoil").result_id is None
-    assert (place.made("make") / "file").read_text() == "made\n"
-    assert place.room.facts.problem(place.catalog.get_result(place.row("make").result_id).outputs[0]) is None
+    (output,) = place.catalog.get_result(place.row("make").result_id).outputs
+    # A process of this machine can change it. It is never read again, then.
+    spoilt = (place.made("make") / "file").read_text() != "made\n"
+    assert (place.room.facts.problem(output) is not None) == spoilt
+    assert place.kind == "local" or not spoilt
 
 
 def test_what_one_step_makes_another_reads(place: ComputeSite) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from engine_site import Site, shell
 
 from airflow_mlpipe.catalog.rows import StepRow
+from airflow_mlpipe.engine.flight import StepDetached
 from airflow_mlpipe.engine.room import Room
 from airflow_mlpipe.engine.runs import Attempt
 from airflow_mlpipe.model.compute import ComputeSpec, DockerSettings, KubernetesSettings, Resources
@@ -35,7 +37,7 @@ class ComputeSite(Site):
     """A workspace with the target ``place``, whose steps this process carries out itself, as a task does.
 
     Attributes:
-        kind: local, docker or kubernetes.
+        kind: local, docker, kubernetes, or deferred: kubernetes, and nobody holds a worker's slot while the pod runs.
         lines: what the step of the last `go` has printed.
     """
 
@@ -59,10 +61,10 @@ class ComputeSite(Site):
             given["docker"] = DockerSettings(
                 **{"image": image, "network_mode": "none", "engine_url": self._engine.url, **settings}
             )
-        elif self.kind == "kubernetes":
+        elif self._cluster is not None:
             basic = {
                 "namespace": self._cluster.namespace,
-                "deferrable": False,
+                "deferrable": self.kind == "deferred",
                 "helper_image": self._cluster.image("mlpipe"),
             }
             basic |= {
@@ -70,8 +72,9 @@ class ComputeSite(Site):
                 "workspace_volume": f"host:{self.dir.absolute()}",
             }
             given["kubernetes"] = KubernetesSettings(**{**basic, **settings})
+        kind = "kubernetes" if self.kind == "deferred" else self.kind
         types = {"local": "AmlCompute", "docker": "DockerCompute", "kubernetes": "KubernetesCompute"}
-        spec = ComputeSpec(name=TARGET, type=types[self.kind], kind=self.kind, resources=resources, **given)
+        spec = ComputeSpec(name=TARGET, type=types[kind], kind=kind, resources=resources, **given)
         self.catalog.put_compute(spec)
 
     @property
@@ -116,8 +119,28 @@ class ComputeSite(Site):
         self.run_id = run_id or self.begin(step)
         ti = SimpleNamespace(dag_id="d", task_id="t", map_index=-1, try_number=number)
         context = {"ti": ti, "run_id": "r", "dag": SimpleNamespace()}
-        self.room.run(self.run_id).step(step.id, Attempt(number=number, last=False, on_line=note, context=context))
+        attempt = Attempt(
+            number=number, last=False, on_line=note, context=context, waits_elsewhere=self.kind == "deferred"
+        )
+        run = self.room.run(self.run_id)
+        try:
+            run.step(step.id, attempt)
+        except StepDetached as detached:
+            # As a task that another process goes on with, once the trigger has woken it.
+            run.resume(step.id, attempt, detached, self._woken(detached))
         return self.row(step.id)
+
+    def _woken(self, detached: StepDetached) -> dict[str, Any]:
+        """Wait as Airflow's triggerer does; returns what the trigger says in the end."""
+        from airflow_mlpipe.engine.pods.trigger import PodTrigger
+
+        trigger = PodTrigger(str(self.dir), self.run_id, detached.token, detached.found_by)
+        copy = PodTrigger(**json.loads(json.dumps(trigger.serialize()[1])))
+
+        async def first() -> dict[str, Any]:
+            return (await anext(copy.run())).payload
+
+        return asyncio.run(asyncio.wait_for(first(), 120))["waited"]
 
     def row(self, step_id: str = "a") -> StepRow:
         """What the catalog has of a step of the last run."""
@@ -138,7 +161,7 @@ class ComputeSite(Site):
             from docker_site import containers
 
             return [container["Id"] for container in containers(self, self._engine)]
-        if self.kind == "kubernetes":
+        if self._cluster is not None:
             workspace_id = json.loads((self.dir / "config.json").read_text())["id"]
             pods = self._cluster.api.list_namespaced_pod(self._cluster.namespace).items
             return [pod.metadata.name for pod in pods if workspace_id in str(pod.metadata.labels)]
