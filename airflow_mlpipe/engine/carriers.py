@@ -26,4 +26,14 @@ def carrier_of(compute: ComputeSpec | None, room: Room, context: Any) -> Carrier
     """
     if compute is None or compute.kind == "local":
         return Here(LocalLauncher())
+    if compute.kind == "docker":
+        # Here, not above: a worker that has no step in a container pays neither for Docker's library nor its provider.
+        from airflow_mlpipe.engine.container_launcher import ContainerLauncher
+
+        return Here(ContainerLauncher(compute, room))
+    if compute.kind == "kubernetes":
+        # Here, not above: a step elsewhere needs neither the provider nor its client.
+        from airflow_mlpipe.engine.pods.carrier import HELPER_IMAGE, InPods
+
+        return InPods(compute, room.config.get("settings", {}).get(HELPER_IMAGE), context)
     raise NotSupportedError(f"compute target '{compute.name}' runs steps by {compute.kind}, which is not installed")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,20 @@ from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.catalog.connection import RECONNECT_S
 from airflow_mlpipe.catalog.rows import DatastoreRow, RunRow
 from airflow_mlpipe.engine.flight import LEASE_TTL_S, LeaseKeeper
+from airflow_mlpipe.engine.image_identity import identity_of
 from airflow_mlpipe.engine.names import CONF_KEY, WORKSPACE_VARIABLE
 from airflow_mlpipe.engine.runs import EngineRun
 from airflow_mlpipe.errors import ConfigError, NotFoundError
 from airflow_mlpipe.execution.provision import Environments, EnvironmentSettings
 from airflow_mlpipe.execution.site import Site
 from airflow_mlpipe.execution.step_environments import StepEnvironments
+from airflow_mlpipe.execution.step_images import StepImages
 from airflow_mlpipe.model.compute import ComputeSpec
 from airflow_mlpipe.model.data import is_web
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.model.step import StepSpec
+from airflow_mlpipe.model.target import effective, for_step
 from airflow_mlpipe.reuse.facts import WorkspaceFacts
 from airflow_mlpipe.storage.credentials import resolve
 from airflow_mlpipe.storage.datastore import AnyStore, documents_of, open_any
@@ -97,8 +100,15 @@ class Room:
     @cached_property
     def facts(self) -> WorkspaceFacts:
         """What the planner asks of this workspace."""
-        software = StepEnvironments(self.folder, self.documents, self.index, environments=self.environments)
+        software = StepEnvironments(
+            self.folder, self.documents, self.index, environments=self.environments, images=self.images
+        )
         return WorkspaceFacts(self.catalog, self.store, self.documents, self.index, software)
+
+    @cached_property
+    def images(self) -> StepImages:
+        """What the images of steps are, asked of their engines."""
+        return StepImages(self.compute, partial(identity_of, self.folder))
 
     @cached_property
     def environments(self) -> Environments:
@@ -174,12 +184,16 @@ class Room:
         self._runs.pop(run_id, None)
 
     def compute(self, step: StepSpec) -> ComputeSpec | None:
-        """Return the compute target of a step; None for this machine.
+        """Return the compute target of a step, as it is now and as this step gets it; None for this machine.
 
         Raises:
             NotFoundError: if it was deleted since the pipeline was compiled.
+            ConfigError: if the target that it runs on was, or an instance type of it.
         """
-        return None if step.compute is None else self.catalog.get_compute(step.compute)
+        if step.compute is None:
+            return None
+        find = self.catalog.get_compute
+        return for_step(effective(find(step.compute), find, self.config.get("settings", {})), step.resources)
 
     def compute_limits(self, spec: PipelineSpec) -> dict[str, int | None]:
         """Return by compute target of `spec` how many steps may run on it at once, None for no limit."""

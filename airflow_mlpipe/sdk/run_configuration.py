@@ -12,6 +12,11 @@ from airflow_mlpipe.sdk.conda import CondaDependencies
 from airflow_mlpipe.sdk.environment import DockerSection, Environment
 from airflow_mlpipe.sdk.environment_sections import DockerConfiguration
 from airflow_mlpipe.sdk.parameter import PipelineParameter
+from airflow_mlpipe.sdk.resource_configuration import (
+    AmlComputeConfiguration,
+    KubernetesComputeConfiguration,
+    ResourceConfiguration,
+)
 
 
 class RunConfiguration:
@@ -26,6 +31,9 @@ class RunConfiguration:
         framework: recorded.
         communicator: recorded.
         node_count: recorded.
+        resources: how much the step asks for; None leaves it to the target.
+        amlcompute: the machine it asks for, by its size.
+        kubernetescompute: the instance type it asks for.
     """
 
     def __init__(
@@ -60,6 +68,9 @@ class RunConfiguration:
         self.command = command
         self.target: str | ComputeTarget = LOCAL
         self.node_count: int | PipelineParameter = 1
+        self.resources: ResourceConfiguration | None = None
+        self.amlcompute = AmlComputeConfiguration()
+        self.kubernetescompute = KubernetesComputeConfiguration()
         self.environment = Environment("current")
         self._docker: DockerConfiguration | None = None
         if conda_dependencies is not None:

@@ -1,0 +1,240 @@
+"""What every kind of compute does with a step: one suite over processes, containers and pods."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+
+import pytest
+from compute_site import CONNECTION, ComputeSite, meanwhile
+from engine_site import eventually
+
+from airflow_mlpipe.errors import (
+    ConfigError,
+    ExecutionError,
+    MlpipeError,
+    OutputMissingError,
+    StepFailedError,
+    StepStoppedError,
+)
+from airflow_mlpipe.model.compute import Resources
+from airflow_mlpipe.model.environment import EnvironmentSpec
+from airflow_mlpipe.model.step import Argument, OutputSpec
+
+DOCKER = pytest.param("docker", marks=pytest.mark.docker)
+KUBERNETES = pytest.param("kubernetes", marks=[pytest.mark.docker, pytest.mark.k8s])
+DEFERRED = pytest.param("deferred", marks=[pytest.mark.docker, pytest.mark.k8s])
+EVERYWHERE = pytest.mark.parametrize("place", ["local", DOCKER, KUBERNETES, DEFERRED], indirect=True)
+IN_IMAGES = pytest.mark.parametrize("place", [DOCKER, KUBERNETES], indirect=True)
+IN_PODS = pytest.mark.parametrize("place", [KUBERNETES], indirect=True)
+
+pytestmark = pytest.mark.airflow
+
+WRITE = "echo said; echo kept > outputs/note.txt; echo made > @out"
+
+
+def connection(cluster) -> str:
+    import json
+
+    extra = {"kube_config": cluster.config, "namespace": cluster.namespace}
+    return json.dumps({"conn_type": "kubernetes", "extra": extra})
+
+
+@pytest.fixture(scope="module")
+def sites(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict]:
+    """The workspaces of this module by kind, made when they are needed."""
+    made: dict[str, ComputeSite] = {}
+
+    def site_of(kind: str) -> ComputeSite:
+        if kind not in made:
+            engine = request.getfixturevalue("docker_engine") if kind == "docker" else None
+            in_pods = kind in ("kubernetes", "deferred")
+            cluster = request.getfixturevalue("session_cluster") if in_pods else None
+            folder = tmp_path_factory.mktemp(kind).resolve() / "a b $HOME 100%#é"
+            folder.mkdir()
+            if cluster is not None:
+                patch.setenv(CONNECTION, connection(cluster))
+            made[kind] = ComputeSite(folder, kind, engine, cluster)
+        return made[kind]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW__WORKERS__API_RETRY_WAIT_MIN", "0.1")
+        yield site_of
+
+
+@pytest.fixture(params=["local", DOCKER, KUBERNETES])
+def place(request: pytest.FixtureRequest, sites) -> Iterator[ComputeSite]:
+    """A workspace whose steps run by one kind of compute, of which nothing may be left."""
+    site = sites(request.param)
+    yield site
+    site.give()
+    eventually(lambda: site.left() == [], 30)
+
+
+@EVERYWHERE
+def test_success(place: ComputeSite) -> None:
+    row = place.go(place.step(WRITE))
+    assert row.status == "completed"
+    assert place.made().read_text() == "made\n"
+    assert place.lines == ["said"]
+    assert place.kept("logs/mlpipe/stdout.txt") == "said\n"
+    assert place.kept("outputs/note.txt") == "kept\n"
+
+
+@EVERYWHERE
+def test_exit_3(place: ComputeSite) -> None:
+    with pytest.raises(StepFailedError, match="exited with code 3") as caught:
+        place.go(place.step(f"{WRITE} ; echo wrong >&2; exit 3"))
+    assert caught.value.exit_code == 3
+    assert "wrong" in caught.value.last_lines
+    assert (place.row().exit_code, place.row().result_id) == (3, None)
+    assert place.kept("logs/mlpipe/stdout.txt").splitlines()[0] == "said"
+    assert place.kept("outputs/note.txt") == "kept\n"
+
+
+@IN_IMAGES
+def test_more_memory_than_it_has(place: ComputeSite) -> None:
+    place.give(Resources(memory_bytes=32 * 2**20))
+    with pytest.raises(StepFailedError, match="memory"):
+        place.go(place.step("echo kept > outputs/note.txt; exec tail /dev/zero"))
+    assert place.kept("outputs/note.txt") == "kept\n"
+
+
+@IN_IMAGES
+def test_an_image_that_is_not_there(place: ComputeSite) -> None:
+    place.give(image="127.0.0.1:9/no/such:1")
+    with pytest.raises(ConfigError, match=re.escape("'127.0.0.1:9/no/such:1'")) as caught:
+        place.go(place.step(WRITE))
+    assert "\n" not in caught.value.message
+
+
+@EVERYWHERE
+def test_an_output_that_is_not_written(place: ComputeSite) -> None:
+    with pytest.raises(OutputMissingError, match="did not write its output 'out'"):
+        place.go(place.step("true @out"))
+    assert place.row().result_id is None
+
+
+@EVERYWHERE
+def test_timeout(place: ComputeSite) -> None:
+    with pytest.raises(ExecutionError, match="was ended after its timeout of 1 s"):
+        place.go(place.step(f"{WRITE} ; sleep 60", timeout_s=1.0))
+    assert place.row().result_id is None
+
+
+def test_cancel(place: ComputeSite) -> None:
+    def stop(line: str) -> None:
+        place.catalog.request_stop(place.run_id, "cancel", "canceled by a test")
+
+    with pytest.raises(StepStoppedError, match="canceled by a test"):
+        place.go(place.step(f"{WRITE} ; sleep 60"), on_line=stop)
+    assert place.row().result_id is None
+
+
+def test_the_worker_is_killed(place: ComputeSite) -> None:
+    step = place.step("echo up; sleep 2; echo made > @out")
+    run_id = place.begin(step)
+    with place.worker(run_id, "a", 1) as worker:
+        assert worker.stdout.readline() == "up\n"
+        worker.kill()
+    place.go(step, run_id, number=2)
+    assert place.row().status == "completed"
+    assert place.made().read_text() == "made\n"
+
+
+def test_odd_words(place: ComputeSite) -> None:
+    words = ["{{ 7*7 }}", "{% x %}", "$(id)", "$HOME", "$$x", "`id`", "run.sh", "x.env", 'it\'s "so"', "", "-x", "[1]"]
+    words += ["a;b", "a\\nb", "ü\n2", "%s", "*"]
+    script = 'out=$1; shift; printf "%s\\n" "$ODD" "$@" > "$out"'
+    given = ["sh", "-c", script, "sh", "@out", *words]
+    arguments = tuple(
+        Argument(kind="output" if word == "@out" else "literal", value=word.removeprefix("@")) for word in given
+    )
+    step = place.step("true @out").model_copy(
+        update={
+            "name": 'it\'s "{{ x }}" $(id).sh',
+            "shell": False,
+            "arguments": arguments,
+            "environment": EnvironmentSpec(variables={"ODD": "{{ x }} $(id) $$ '\" .env"}),
+        }
+    )
+    place.go(step)
+    assert place.made().read_text() == "".join(f"{word}\n" for word in ["{{ x }} $(id) $$ '\" .env", *words])
+
+
+def test_a_thousand_files(place: ComputeSite) -> None:
+    place.go(place.step("mkdir @out ; cd @out ; for i in $(seq 1000); do echo $i > $i.txt; done"))
+    found = sorted(int(path.read_text()) for path in place.made().iterdir())
+    assert found == list(range(1, 1001))
+    assert {path.stat().st_uid for path in place.made().iterdir()} == {os.getuid()}
+
+
+def test_an_input_that_the_step_changes(place: ComputeSite) -> None:
+    maker = place.step("mkdir @out ; cd @out ; echo made > file", "make")
+    spoiler = place.step("echo x > @out ; cd @make ; echo spoilt > file", "spoil", reads=("make",))
+    run_id = place.begin(maker, spoiler)
+    place.go(maker, run_id)
+    with pytest.raises(MlpipeError):
+        place.go(spoiler, run_id)
+    assert place.row("spoil").result_id is None
+    (output,) = place.catalog.get_result(place.row("make").result_id).outputs
+    # A process of this machine can change it. It is never read again, then.
+    spoilt = (place.made("make") / "file").read_text() != "made\n"
+    assert (place.room.facts.problem(output) is not None) == spoilt
+    assert place.kind == "local" or not spoilt
+
+
+def test_what_one_step_makes_another_reads(place: ComputeSite) -> None:
+    maker = place.step("mkdir @out ; cd @out ; echo one > file", "make")
+    reader = place.step("cp -r @make copy; cat copy/file > @out", "read", reads=("make",))
+    run_id = place.begin(maker, reader)
+    place.go(maker, run_id)
+    place.go(reader, run_id)
+    assert place.made("read").read_text() == "one\n"
+
+
+def test_a_second_output_is_missing(place: ComputeSite) -> None:
+    outputs = (OutputSpec(name="out", datastore="store"), OutputSpec(name="more", datastore="store"))
+    with pytest.raises(OutputMissingError, match="did not write its output 'more'"):
+        place.go(place.step(WRITE, outputs=outputs))
+
+
+@IN_PODS
+def test_staging_takes_longer_than_the_startup_may(place: ComputeSite, cluster) -> None:
+    """In the same proportion: 150 s of staging where the image and its node have 120 s."""
+    place.give(startup_timeout_s=12, staging_timeout_s=60)
+    with meanwhile(lambda: place.go(place.step(WRITE))) as ending:
+        name = paused(cluster, place, "mlpipe-stage", for_s=15)
+        row = ending.result(90)
+    assert name
+    assert row.status == "completed"
+
+
+@IN_PODS
+def test_the_collector_takes_its_time(place: ComputeSite, cluster) -> None:
+    place.give(startup_timeout_s=60, collect_timeout_s=60)
+    with meanwhile(lambda: place.go(place.step(f"sleep 2; {WRITE}"))) as ending:
+        paused(cluster, place, "mlpipe-collect", for_s=5)
+        row = ending.result(90)
+    assert row.status == "completed"
+    assert place.made().read_text() == "made\n"
+
+
+def paused(cluster, place: ComputeSite, container: str, for_s: float) -> str:
+    """Freeze a container of the one pod as soon as it runs, for a time."""
+    import time
+
+    def running():
+        for pod in cluster.api.list_namespaced_pod(cluster.namespace).items:
+            for status in [*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])]:
+                if pod.metadata.name in place.left() and status.name == container and status.state.running:
+                    return pod.metadata.name
+        return None
+
+    name = eventually(running)
+    cluster.faults.signal(name, container, signal.SIGSTOP.name)
+    time.sleep(for_s)
+    cluster.faults.signal(name, container, signal.SIGCONT.name)
+    return name
