@@ -22,6 +22,8 @@ from airflow_mlpipe.model.compute import ComputeSpec, KubernetesSettings, Resour
 from airflow_mlpipe.model.step import StepSpec
 
 TARGET = "cluster"
+PATIENCE_S = 150.0
+"""For a pod to start: on a busy machine a container takes its time."""
 CONNECTION = "AIRFLOW_CONN_KUBERNETES_DEFAULT"
 
 
@@ -38,7 +40,6 @@ def target(site: Site, cluster: Cluster, resources: Resources | None = None, **s
         "helper_image": cluster.image("mlpipe"),
         "namespace": cluster.namespace,
         "workspace_volume": f"host:{Path(site.dir).absolute()}",
-        "deferrable": False,
         **settings,
     }
     spec = ComputeSpec(
@@ -110,7 +111,7 @@ class PodSite(Site):
 
     def pod(self) -> Any:
         """Wait for the one pod there is."""
-        return eventually(lambda: next(iter(pods(self.cluster)), None))
+        return eventually(lambda: next(iter(pods(self.cluster)), None), PATIENCE_S)
 
     def running(self, ending: Future | None = None, name: str = "base") -> Any:
         """Wait until a container of the one pod runs, and return the pod; `ending` is who waits for its end."""
@@ -124,7 +125,7 @@ class PodSite(Site):
                     return pod
             return None
 
-        return eventually(found)
+        return eventually(found, PATIENCE_S)
 
 
 @contextmanager

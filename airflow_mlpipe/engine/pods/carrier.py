@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 from kubernetes.client import models as k8s
 
 from airflow_mlpipe.engine.pods.follow import follow
-from airflow_mlpipe.engine.pods.operator import StepPod
+from airflow_mlpipe.engine.pods.guard import guarded
+from airflow_mlpipe.engine.pods.operator import GRACE_S, StepPod
 from airflow_mlpipe.engine.pods.outcome import PodCarried, Tried, finish
 from airflow_mlpipe.engine.pods.spec import ORDER, PLACE, PodPlan, order_label
 from airflow_mlpipe.engine.pods.view import view_of
@@ -54,7 +56,16 @@ class InPods:
     def carry(self, order: Order, site: Site) -> PodCarried:
         """Run a step once; see :meth:`airflow_mlpipe.execution.carrier.Carrier.carry`."""
         tried = self.begin(order, site)
-        return finish(tried, follow(tried))
+        with self._guarded(tried):
+            followed = follow(tried)
+        return finish(tried, followed)
+
+    def _guarded(self, tried: Tried) -> AbstractContextManager[None]:
+        """Have the pod ended with this process if no try is left that would find it."""
+        ti = self.context["ti"]
+        if ti.try_number <= getattr(ti, "max_tries", 0):
+            return nullcontext()
+        return guarded(tried.pod, tried.pods.client.api_client.configuration, GRACE_S)
 
     @property
     def detaches(self) -> bool:
@@ -84,7 +95,9 @@ class InPods:
         place = OrderPlace.model_validate(found_by["place"])
         pods, pod = StepPod(plan=plan), k8s.V1Pod(metadata=metadata)
         tried = Tried(order, site, plan, pods, pod, place, _folder_of(order), again=bool(found_by["again"]))
-        return finish(tried, follow(tried, waited.get("spent_s")))
+        with self._guarded(tried):
+            followed = follow(tried, waited.get("spent_s"))
+        return finish(tried, followed)
 
     @property
     def _settings(self) -> KubernetesSettings:
