@@ -33,7 +33,7 @@ from airflow_mlpipe.execution.launch import Exit
 from airflow_mlpipe.execution.site import Site
 from airflow_mlpipe.execution.software import IMAGE, Software
 from airflow_mlpipe.model.compute import ComputeSpec, DockerSettings, Resources
-from airflow_mlpipe.model.container_arguments import resources_of
+from airflow_mlpipe.model.docker_arguments import resources_of_arguments
 from airflow_mlpipe.model.quantity import size_text
 from airflow_mlpipe.model.step import StepSpec
 
@@ -59,7 +59,7 @@ class ContainerLauncher:
 
         Raises:
             ConfigError: if the step has no image, or there is none of that name.
-            NotSupportedError: if its environment wants more of a container than a step may.
+            ParameterError: if its environment wants more of a container than a step may.
             EnvironmentBuildError: if its image cannot be built.
             UnreachableError: if the engine does not answer, or the image cannot be pulled now.
         """
@@ -189,11 +189,11 @@ class ContainerLauncher:
 
 
 def limits_of(step: StepSpec, compute: ComputeSpec) -> Resources:
-    """Return how much a step gets: what it asks for itself, else its environment, else its target.
+    """Return how much a step gets: what it asks for itself, else its target.
 
     Raises:
-        NotSupportedError: if its environment wants something else of a container.
+        ParameterError: if its environment wants something else of a container. What the environment asks for stands in
+            the step's own resources; but a definition need not come from where that was looked at.
     """
-    spec = step.environment
-    asked = resources_of(spec.name, spec.docker_arguments, spec.shm_size)
-    return step.resources.over(asked).over(compute.resources)
+    resources_of_arguments(step.environment.docker_arguments)
+    return step.resources.over(compute.resources)

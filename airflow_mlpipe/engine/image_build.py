@@ -75,7 +75,7 @@ class ImageBuilder:
         if spec.dockerfile:
             recipe = ImageRecipe(spec.dockerfile, {}, digest_bytes(spec.dockerfile.encode()))
             return self._provided(recipe, spec.name, f"{_REPOSITORY}-base", say, stop)
-        base = spec.docker_image or self._settings.image
+        base = spec.image or self._settings.image
         if not base:
             what = "an image to run in" if lock is None else "an image to install its packages on"
             raise ConfigError(
@@ -83,8 +83,6 @@ class ImageBuilder:
                 f"name {what}: docker.base_image of the environment, or "
                 "DockerCompute.attach_configuration(image='python:3.11-slim')"
             )
-        if spec.docker_registry and not base.startswith(f"{spec.docker_registry}/"):
-            base = f"{spec.docker_registry}/{base}"
         self._images.bring(base, stop)
         return base
 

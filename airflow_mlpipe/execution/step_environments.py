@@ -32,7 +32,7 @@ class StepEnvironments:
         index: remembers what each snapshot imports.
         snapshots: those that are at hand, by digest; others are read from `store`.
         environments: what environments were resolved to; by default those in `store`, built if need be.
-        images: tells of the image that a step runs in, and whether beside packages; see ``StepImages``.
+        images: tells of the image that a step runs in, see ``StepImages``.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class StepEnvironments:
         index: StatIndex,
         snapshots: Mapping[Digest, Snapshot] = MappingProxyType({}),
         environments: Environments | None = None,
-        images: Callable[[StepSpec, bool], Mapping[str, JsonValue] | None] = lambda step, locked: None,
+        images: Callable[[StepSpec], Mapping[str, JsonValue] | None] = lambda step: None,
     ) -> None:
         self._folder = workspace_dir
         self._store = store
@@ -58,8 +58,8 @@ class StepEnvironments:
         """Return the identity of the software `step` runs on.
 
         Of an environment with packages it is Python and all that it was resolved to, which is the same wherever the
-        step runs; it is resolved here if it was not yet. Of a container without packages it is the image. Of an
-        interpreter as it is, see ``describe_environment``.
+        step runs; it is resolved here if it was not yet. An image that the environment names
+        counts as well where it is used. Of an interpreter as it is, see ``describe_environment``.
 
         Raises:
             MissingDataError: if its snapshot is not stored and what it imports is not known either.
@@ -68,7 +68,7 @@ class StepEnvironments:
             EnvironmentBuildError: if its packages cannot be resolved, or its user's interpreter is not there.
         """
         lock = self._environments.lock(step.environment)
-        image = self._images(step, lock is not None)
+        image = self._images(step)
         if lock is not None:
             return {**lock.identity, **(image or {})}
         if image is not None:

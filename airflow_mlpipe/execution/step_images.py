@@ -35,15 +35,13 @@ class StepImages:
         self._known: dict[tuple[str, str], str | None] = {}
         self._told: set[str] = set()
 
-    def __call__(self, step: StepSpec, locked: bool) -> Mapping[str, JsonValue] | None:
-        """Return the identity of the image that `step` runs in, or None if it runs in none.
+    def __call__(self, step: StepSpec) -> Mapping[str, JsonValue] | None:
+        """Return the identity of the image that the environment of `step` names, or None if it runs in none.
 
-        Args:
-            step: the step.
-            locked: whether its environment has packages. They are what it runs on then, and the same on every kind of
-                compute; only an image that the environment itself names counts beside them.
+        The default image of a compute target does not count, as nothing of a target does.
         """
-        if step.compute is None:
+        spec = step.environment
+        if step.compute is None or not (spec.docker_image or spec.dockerfile):
             return None
         try:
             compute = self._compute_of(step)
@@ -52,16 +50,9 @@ class StepImages:
             return None
         if compute is None or compute.kind == "local":
             return None
-        spec = step.environment
         if spec.dockerfile:
             return {"dockerfile": digest_bytes(spec.dockerfile.encode())}
-        settings = compute.docker if compute.kind == "docker" else compute.kubernetes
-        image = spec.docker_image or (None if locked or settings is None else settings.image)
-        if image is None:
-            return None
-        if spec.docker_registry and image == spec.docker_image and not image.startswith(f"{spec.docker_registry}/"):
-            image = f"{spec.docker_registry}/{image}"
-        return {"image": self._content(compute, image)}
+        return {"image": self._content(compute, str(spec.image))}
 
     def forget(self) -> None:
         """Ask again for every image: its tag may mean something else by now."""

@@ -6,7 +6,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlpipe.errors import ConfigError, MissingDataError
+from airflow_mlpipe.errors import ConfigError, MissingDataError, UnreachableError
 from airflow_mlpipe.execution.context import current_context
 from airflow_mlpipe.execution.contract import StepContext
 from airflow_mlpipe.execution.events import EventsWriter, read_events
@@ -31,9 +31,19 @@ class StepProcess:
 
     @cached_property
     def workspace(self) -> Workspace:
-        """The workspace of the run."""
+        """The workspace of the run.
+
+        Raises:
+            UnreachableError: if its folder is not there, as in a container or a pod.
+        """
         from airflow_mlpipe.sdk.workspace import Workspace
 
+        if not Path(self.context.workspace).is_dir():
+            raise UnreachableError(
+                f"step '{self.context.step}' runs where workspace '{self.context.workspace}' is out of reach, in a "
+                "container or a pod: data comes by inputs with as_mount() or as_download(), and what is to be "
+                "registered, by an output's register_on_complete() or in a step on the worker's machine"
+            )
         return Workspace.from_config(Path(self.context.workspace) / "config.json")
 
     @cached_property

@@ -7,6 +7,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,7 +18,7 @@ from docker_site import TARGET, output_of, put_target, try_step
 from engine_site import Site, shell
 from wheels import PackageIndex
 
-from airflow_mlpipe import Experiment, Workspace
+from airflow_mlpipe import CommandStep, Experiment, Pipeline, RunConfiguration, Workspace
 from airflow_mlpipe.engine.docker_engine import DockerEngine
 from airflow_mlpipe.engine.image_build import BUILT_LABEL, ImageBuilder
 from airflow_mlpipe.engine.images import Images
@@ -73,10 +74,10 @@ def test_what_an_image_is(tmp_path: Path, docker_engine: Engine, tagged: str, py
 def test_submit_and_engine_agree_and_a_moved_tag_is_a_change(
     workspace: Workspace, docker_engine: Engine, tagged: str, python_image: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from airflow_mlpipe import CommandStep, Pipeline
-
-    workspace.catalog.put_compute(target(docker_engine, tagged, network_mode="none"))
-    step = CommandStep(name="hello", command="echo hello", compute_target=TARGET)
+    workspace.catalog.put_compute(target(docker_engine, None, network_mode="none"))
+    configuration = RunConfiguration()
+    configuration.environment.docker.base_image = tagged
+    step = CommandStep(name="hello", command="echo hello", compute_target=TARGET, runconfig=configuration)
     pipeline = Pipeline(workspace, steps=[step])
     experiment = Experiment(workspace, "e")
     run = experiment.submit(pipeline)
@@ -94,10 +95,12 @@ def test_submit_and_engine_agree_and_a_moved_tag_is_a_change(
 
 def test_nobody_can_tell(tmp_path: Path, caplog: pytest.LogCaptureFixture, busybox_image: str) -> None:
     site = Site(tmp_path / "site")
-    put_target(site, Engine(f"unix://{tmp_path}/no.sock"), "some/image:tag")
+    put_target(site, Engine(f"unix://{tmp_path}/no.sock"), "default:tag")
     room = Room(site.dir)
-    one = shell("s", "true", compute=TARGET)
+    one = shell("s", "true", compute=TARGET, environment=EnvironmentSpec(docker_image="some/image:tag"))
     assert dict(room.facts.environment(one)) == {"image": "some/image:tag"}
+    # What the target has by default is the target's.
+    assert "image" not in room.facts.environment(shell("d", "true", compute=TARGET))
     assert "reuse cannot see it change; name it by its digest" in caplog.text
     # A step beside it has the software of this machine.
     assert "python" in room.facts.environment(shell("t", "true"))
@@ -154,12 +157,16 @@ def pip_image(docker_engine: Engine, mlpipe_image: str, tmp_path_factory: pytest
 
 def _remove_with_all_on_it(engine: Engine, name: str) -> None:
     """Remove an image with what was built on it, the layers of failed builds included."""
+    from docker.errors import ImageNotFound
+
     api = engine.client.api
     found = [api.inspect_image(name)["Id"]]
     for parent in found:
         found += [image["Id"] for image in api.images(all=True) if image["ParentId"] == parent]
     for image in reversed(found):
-        api.remove_image(image, force=True)
+        with suppress(ImageNotFound):
+            # One without a name goes with the last one that stands on it.
+            api.remove_image(image, force=True)
 
 
 def _copied(folder: Path) -> Path:

@@ -262,3 +262,19 @@ def test_a_datastore_that_is_a_link(box: Site) -> None:
     )
     run_id = try_step(box, made.model_copy(update={"shell": False, "arguments": arguments}))
     assert output_of(box, run_id, "li").read_text() == "one/a.txt\n"
+
+
+def test_this_package_in_the_image(box: Site, mlpipe_image: str) -> None:
+    code = (
+        "from airflow_mlpipe import Run; run = Run.get_context(); run.log('loss', 0.5); run.tag('who', 'me')\n"
+        "try: run.experiment.workspace\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    words = tuple(Argument(kind="literal", value=word) for word in ("python", "-c", code))
+    made = step("ctx", "x", environment=EnvironmentSpec(docker_image=mlpipe_image))
+    run_id = try_step(box, made.model_copy(update={"shell": False, "arguments": words}))
+    result = box.catalog.get_result(box.catalog.step(run_id, "ctx").result_id)
+    assert [(metric.name, metric.value) for metric in result.written.metrics] == [("loss", 0.5)]
+    assert result.written.tags == {"who": "me"}
+    said = printed(box, run_id, "ctx").decode()
+    assert said.startswith("UnreachableError step 'ctx' runs where workspace '"), said

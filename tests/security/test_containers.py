@@ -11,10 +11,9 @@ from docker_site import TARGET, containers, output_of, put_target, try_step
 from engine_site import Site, shell
 
 from airflow_mlpipe.catalog.rows import DatastoreRow
-from airflow_mlpipe.errors import NotSupportedError, ParameterError, StepFailedError, StorageError
-from airflow_mlpipe.model.compute import Resources
-from airflow_mlpipe.model.container_arguments import resources_of
+from airflow_mlpipe.errors import ParameterError, StepFailedError, StorageError
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec
+from airflow_mlpipe.model.docker_arguments import resources_of_arguments
 from airflow_mlpipe.model.environment import EnvironmentSpec
 from airflow_mlpipe.model.step import StepSpec
 
@@ -30,18 +29,8 @@ REFUSED = [
 @pytest.mark.parametrize("arguments", REFUSED)
 def test_arguments_that_are_refused(arguments: str) -> None:
     for words in ([arguments], arguments.split()):
-        with pytest.raises(NotSupportedError, match="environment 'e': docker argument '.*' is not allowed; "):
-            resources_of("e", words)
-
-
-def test_arguments_that_are_allowed() -> None:
-    words = ["--cpus=1.5", "--memory", "2g", "--gpus all", "--shm-size=1g"]
-    expected = Resources(cpus=1.5, memory_bytes=2 << 30, gpus=-1, shm_size_bytes=1 << 30)
-    assert resources_of("e", words) == expected
-    assert resources_of("e", ["-m", "5m"], "64m") == Resources(memory_bytes=5 << 20, shm_size_bytes=64 << 20)
-    for wrong in ("--cpus=x", "--cpus", "--memory=-1", "--gpus=device=0"):
-        with pytest.raises(ParameterError, match="environment 'e': --"):
-            resources_of("e", [wrong])
+        with pytest.raises(ParameterError, match="docker argument '.*' is .*; allowed are --cpus, --memory"):
+            resources_of_arguments(words)
 
 
 def step(line: str, **fields) -> StepSpec:
@@ -59,7 +48,7 @@ def box(tmp_path: Path, docker_engine: Engine, busybox_image: str) -> Site:
 @pytest.mark.docker
 def test_a_forged_definition_is_refused_when_it_is_to_run(box: Site, docker_engine: Engine) -> None:
     environment = EnvironmentSpec(docker_arguments=("--privileged",))
-    with pytest.raises(NotSupportedError, match="docker argument '--privileged' is not allowed"):
+    with pytest.raises(ParameterError, match="docker argument '--privileged' is refused"):
         try_step(box, step("true", environment=environment))
     assert containers(box, docker_engine) == []
 
