@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.data_transfer_step import DataTransferStep
     from airflow_mlpipe.sdk.dataset import Dataset
     from airflow_mlpipe.sdk.datastore import Datastore
+    from airflow_mlpipe.sdk.distribution import MpiConfiguration, PyTorchConfiguration, TensorflowConfiguration
     from airflow_mlpipe.sdk.environment import Environment
     from airflow_mlpipe.sdk.experiment import Experiment
     from airflow_mlpipe.sdk.file_dataset import FileDataset
     from airflow_mlpipe.sdk.model import Model
+    from airflow_mlpipe.sdk.mpi_step import MpiStep
     from airflow_mlpipe.sdk.output_data import PortDataReference
     from airflow_mlpipe.sdk.parameter import DataIntervalEnd, DataIntervalStart, PipelineParameter
     from airflow_mlpipe.sdk.pipeline import Pipeline
@@ -62,6 +64,8 @@ __all__ = [
     "FileDataset",
     "MlpipeError",
     "Model",
+    "MpiConfiguration",
+    "MpiStep",
     "OutputFileDatasetConfig",
     "OutputTabularDatasetConfig",
     "Pipeline",
@@ -73,12 +77,14 @@ __all__ = [
     "PipelineStep",
     "PortDataReference",
     "PromoteHeadersBehavior",
+    "PyTorchConfiguration",
     "PythonScriptStep",
     "Run",
     "RunConfiguration",
     "StepRun",
     "StepSequence",
     "TabularDataset",
+    "TensorflowConfiguration",
     "Workspace",
 ]
 
@@ -104,6 +110,8 @@ _MODULES = {
     "FileDataset": "sdk.file_dataset",
     "MlpipeError": "errors",
     "Model": "sdk.model",
+    "MpiConfiguration": "sdk.distribution",
+    "MpiStep": "sdk.mpi_step",
     "OutputFileDatasetConfig": "sdk.data",
     "OutputTabularDatasetConfig": "sdk.table_output",
     "Pipeline": "sdk.pipeline",
@@ -115,12 +123,14 @@ _MODULES = {
     "PipelineStep": "sdk.steps",
     "PortDataReference": "sdk.output_data",
     "PromoteHeadersBehavior": "sdk.reading_options",
+    "PyTorchConfiguration": "sdk.distribution",
     "PythonScriptStep": "sdk.steps",
     "Run": "sdk.run",
     "RunConfiguration": "sdk.run_configuration",
     "StepRun": "sdk.step_run",
     "StepSequence": "sdk.steps",
     "TabularDataset": "sdk.tabular_dataset",
+    "TensorflowConfiguration": "sdk.distribution",
     "Workspace": "sdk.workspace",
 }
 

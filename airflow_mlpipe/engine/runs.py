@@ -28,6 +28,7 @@ from airflow_mlpipe.errors import (
 from airflow_mlpipe.execution.attempt import StepKey, run_attempt
 from airflow_mlpipe.execution.contract import RunIdentity
 from airflow_mlpipe.execution.deliver import publish
+from airflow_mlpipe.execution.distribution import check_place
 from airflow_mlpipe.model.graph import consumers, producers
 from airflow_mlpipe.model.result import StepResult
 from airflow_mlpipe.model.spec import PipelineSpec
@@ -185,13 +186,15 @@ class EngineRun:
                 if decision.result is not None:
                     return decision.result
             attempt.tell(decision)
+            compute = self.room.compute(step)
+            check_place(step, "local" if compute is None else compute.kind, self.row.parameters)
             return run_attempt(
                 step,
                 self._identity(row),
                 key_of(decision),
                 results,
                 self.room.site,
-                carrier=carrier_of(self.room.compute(step), self.room, attempt.context),
+                carrier=carrier_of(compute, self.room, attempt.context),
                 number=attempt.number,
                 stop=lambda: attempt.killed() or self.stop_reason(),
                 on_line=attempt.on_line,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from airflow_mlpipe.errors import ExecutionError, OutputMissingError, StepFailedError, StepStoppedError
 from airflow_mlpipe.execution.contract import StepJob
+from airflow_mlpipe.execution.distribution import failed_rank
 from airflow_mlpipe.execution.kept import Kept
 from airflow_mlpipe.execution.launch import Exit
 from airflow_mlpipe.execution.report import full_disk, last_lines, traceback_line
@@ -107,7 +108,9 @@ def _check_end(job: StepJob, exit: Exit, kept: Kept) -> None:
             log_path=kept.log,
             last_lines=last_lines(job.stdout, job.stderr),
             traceback_line=traceback_line(job.stderr, job.cwd),
-            hint=job.mount_trouble or full_disk([job.work, *(path.parent for path in job.outputs.values())]),
+            hint=job.mount_trouble
+            or failed_rank(job.work)
+            or full_disk([job.work, *(path.parent for path in job.outputs.values())]),
         )
     if kept.failure is not None:
         raise ExecutionError(f"step '{name}' called itself failed: {kept.failure}; its log: {kept.log}")

@@ -17,6 +17,7 @@ from airflow_mlpipe.execution.contract import (
     StepContext,
     StepJob,
 )
+from airflow_mlpipe.execution.distribution import launching
 from airflow_mlpipe.execution.inputs import InputPlaces
 from airflow_mlpipe.execution.software import Software, this_interpreter
 from airflow_mlpipe.execution.variables import variables
@@ -63,6 +64,7 @@ def stage(
         MissingDataError: if the snapshot or an input is not there.
         DigestMismatchError: if a dataset elsewhere is not what the step's key was made of.
         PipelineError: if an input's ``path_on_compute`` cannot be made.
+        ParameterError: if the number of its ranks is not allowed.
         StorageError: if something cannot be read or written.
     """
     work = work.absolute()
@@ -80,9 +82,11 @@ def stage(
         given = {port.name: places.place(port, inputs[port.name]) for port in step.inputs}
         context = _context(step, run, given, outputs, work / "events.jsonl")
         env = variables(step, context, work / "context.json", software, passed=passed)
+        argv = command(step, context, env.get("PATH", os.defpath), software)
+        started = launching(step, argv, run.parameters, work, software)
         job = StepJob(
             step=step,
-            argv=command(step, context, env.get("PATH", os.defpath), software),
+            argv=started.argv,
             env=env,
             work=work,
             context=context,
@@ -90,6 +94,7 @@ def stage(
             inputs=dict(inputs),
             references=tuple(places.references),
             links=tuple(places.links),
+            needs=started.needs,
             mounts=tuple(places.mounts),
         )
         with system_errors("write", work):

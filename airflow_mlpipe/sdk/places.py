@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.errors import ConfigError, PipelineError
+from airflow_mlpipe.model.compute import ComputeKind, ComputeSpec
 from airflow_mlpipe.model.data import RegisterSpec, is_web
 from airflow_mlpipe.model.environment import EnvironmentSpec
 from airflow_mlpipe.sdk.binding import Produced
@@ -111,6 +112,16 @@ class Places:
             raise type(error)(f"step '{step.name}': {error.message}")
         return name
 
+    def compute_kind(self, step: PipelineStep) -> ComputeKind:
+        """Return what really runs a step on its compute target.
+
+        Raises:
+            ConfigError: if there is no such target.
+            PipelineError: if it is not a target.
+        """
+        name = self.compute(step)
+        return "local" if name is None else self._computes[name].kind
+
     def environment(self, environment: Environment) -> EnvironmentSpec:
         """Return what a step that asks for this environment gets.
 
@@ -143,5 +154,5 @@ class Places:
         return self._workspace.get_default_datastore().name
 
     @cached_property
-    def _computes(self) -> frozenset[str]:
-        return frozenset(spec.name for spec in self._workspace.catalog.list_computes())
+    def _computes(self) -> dict[str, ComputeSpec]:
+        return {spec.name: spec for spec in self._workspace.catalog.list_computes()}

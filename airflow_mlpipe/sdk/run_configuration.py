@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow_mlpipe.sdk.compute import LOCAL, ComputeTarget
 from airflow_mlpipe.sdk.conda import CondaDependencies
+from airflow_mlpipe.sdk.distribution import MpiConfiguration, PyTorchConfiguration, TensorflowConfiguration
 from airflow_mlpipe.sdk.environment import DockerSection, Environment
 from airflow_mlpipe.sdk.parameter import PipelineParameter
 
@@ -20,9 +21,13 @@ class RunConfiguration:
         command: of a CommandStep that has none of its own.
         script: recorded.
         arguments: recorded.
-        framework: recorded.
-        communicator: recorded.
-        node_count: recorded.
+        framework: v1's name of the framework; it must go together with `communicator`.
+        communicator: how ranks are started: ``OpenMpi`` or ``IntelMpi`` (mpirun), ``Nccl`` or ``Gloo`` (PyTorch),
+            ``ParameterServer`` (TensorFlow), or ``None`` for a step that is one process.
+        node_count: how many groups of ranks there are.
+        mpi: processes of each group, for mpirun.
+        pytorch: processes in all, for PyTorch.
+        tensorflow: workers and parameter servers, for TensorFlow.
     """
 
     def __init__(
@@ -42,8 +47,8 @@ class RunConfiguration:
         Args:
             script: recorded.
             arguments: recorded.
-            framework: recorded.
-            communicator: recorded.
+            framework: as the attribute.
+            communicator: as the attribute.
             conda_dependencies: packages of the environment.
             _history_enabled: accepted as in v1, not used.
             _path: accepted as in v1, not used.
@@ -57,6 +62,9 @@ class RunConfiguration:
         self.command = command
         self.target: str | ComputeTarget = LOCAL
         self.node_count: int | PipelineParameter = 1
+        self.mpi = MpiConfiguration()
+        self.pytorch = PyTorchConfiguration()
+        self.tensorflow = TensorflowConfiguration()
         self.environment = Environment("current")
         if conda_dependencies is not None:
             self.environment.python.conda_dependencies = conda_dependencies
@@ -81,7 +89,8 @@ class RunConfiguration:
 
     def parameters(self) -> list[PipelineParameter]:
         """Return the pipeline parameters it holds."""
-        held = [*vars(self).values(), *self.arguments, *self.environment.environment_variables.values()]
+        counts = [each for part in (self.mpi, self.pytorch, self.tensorflow) for each in vars(part).values()]
+        held = [*vars(self).values(), *counts, *self.arguments, *self.environment.environment_variables.values()]
         return [value for value in held if isinstance(value, PipelineParameter)]
 
     def __repr__(self) -> str:
