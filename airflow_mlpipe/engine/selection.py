@@ -70,6 +70,11 @@ class WorkspaceEngine:
         engine = self._of(run_id)
         return None if isinstance(engine, EmbeddedEngine) else engine.portal_url(run_id)
 
+    def waits_for(self, run_id: str) -> str | None:
+        """Say what keeps steps of a run from starting, other than slots that are taken; None if nothing."""
+        engine = self._of(run_id)
+        return None if isinstance(engine, EmbeddedEngine) else engine.waits_for(run_id)
+
     def _of(self, run_id: str) -> EmbeddedEngine | ServerEngine:
         return self._server if self._room.catalog.get_run(run_id).engine == "server" else self._embedded
 

@@ -1,11 +1,10 @@
-"""From the command of a distributed step to the process that starts its ranks."""
+"""What lies in the folder of a try of a distributed step, and starts its ranks."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_mlpipe.errors import NotSupportedError
@@ -19,52 +18,46 @@ from airflow_mlpipe.storage.atomic import system_errors
 MPIRUN = "mpirun"
 """What starts the ranks of an MPI step; it has to be on the PATH of the step."""
 
-_FOLDER = "ranks"
+_FOLDER, _PROGRAM, _PLAN = "ranks", "ranks.py", "plan.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Launching:
-    """How a step is started.
-
-    Attributes:
-        argv: the process's arguments.
-        needs: commands that the process starts in turn; they have to be on its PATH, or in the snapshot.
-    """
-
-    argv: list[str]
-    needs: tuple[str, ...] = ()
-
-
-def launching(
-    step: StepSpec, argv: list[str], values: Mapping[str, JsonValue], work: Path, software: Software
-) -> Launching:
-    """Return how a step is started whose command is `argv`: as it is, or by what starts ranks of it.
-
-    What starts them is written to the try's folder, which is all of ours that a container sees.
+def start_of_ranks(work: Path, software: Software) -> list[str]:
+    """Return the command that starts the ranks of a step, once :func:`lay_ranks` was called.
 
     Args:
-        step: the step.
+        work: folder of the try, as the step's process finds it.
+        software: what the step runs on.
+    """
+    folder = work / _FOLDER
+    return [software.python, *ranks.FLAGS, str(folder / _PROGRAM), str(folder / _PLAN)]
+
+
+def lay_ranks(step: StepSpec, argv: list[str], values: Mapping[str, JsonValue], work: Path) -> tuple[str, ...]:
+    """Write what starts the ranks of a step to the try's folder, which is all of ours that a container sees.
+
+    Args:
+        step: the step; of one that is one process nothing is written.
         argv: what each rank runs.
         values: bound values of the pipeline's parameters.
         work: folder of the try.
-        software: what the step runs on.
+
+    Returns:
+        the commands that are started in turn; they have to be on the step's PATH, or in the snapshot.
 
     Raises:
         ParameterError: if the number of ranks is not allowed.
         StorageError: if the folder cannot be written to.
     """
     if step.distribution is None:
-        return Launching(argv)
+        return ()
     facts = step.distribution.bound(values, step.name).model_dump(exclude_none=True)
-    folder = work / _FOLDER
     plan = {**facts, "argv": argv, "logs": str(work / "code" / "logs")}
+    folder = work / _FOLDER
     with system_errors("write", folder):
         folder.mkdir()
-        program = Path(shutil.copy(ranks.__file__, folder))
-        (folder / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
-    # Isolated: what lies in the working directory is no module of ours.
-    started = [software.python, *ranks.FLAGS, str(program), str(folder / "plan.json")]
-    return Launching(started, (argv[0], MPIRUN) if step.distribution.kind == "mpi" else (argv[0],))
+        shutil.copy(ranks.__file__, folder / _PROGRAM)
+        (folder / _PLAN).write_text(json.dumps(plan), encoding="utf-8")
+    return (argv[0], MPIRUN) if step.distribution.kind == "mpi" else (argv[0],)
 
 
 def failed_rank(work: Path) -> str | None:

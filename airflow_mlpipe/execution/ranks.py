@@ -278,7 +278,7 @@ def run_rank(plan: Plan) -> int:
     if failed is None:
         return 0
     if not ranks.stopped:
-        with suppress(FileExistsError), plan.first.open("x", encoding="ascii") as file:
+        with suppress(OSError), plan.first.open("x", encoding="ascii") as file:
             file.write(f"{rank} {failed[1]}")
     return failed[1]
 
@@ -291,7 +291,9 @@ def tell(plan: Plan, rank: int, code: int) -> None:
     how = f"exited with code {code}" if code > 0 else f"was killed by signal {-code}"
     text = f"rank {rank} of {plan.size} {how} and the others were ended{own}"
     print(text, file=sys.stderr, flush=True)
-    plan.failure.write_text(text, "utf-8")
+    # Only a finer error is lost by it.
+    with suppress(OSError):
+        plan.failure.write_text(text, "utf-8")
 
 
 def _last_lines(plan: Plan, rank: int) -> list[str]:

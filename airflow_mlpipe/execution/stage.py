@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from airflow_mlpipe.execution.command import command
+from airflow_mlpipe.execution.command import command, words
 from airflow_mlpipe.execution.contract import (
     ContextInput,
     ContextOutput,
@@ -17,7 +17,7 @@ from airflow_mlpipe.execution.contract import (
     StepContext,
     StepJob,
 )
-from airflow_mlpipe.execution.distribution import launching
+from airflow_mlpipe.execution.distribution import lay_ranks
 from airflow_mlpipe.execution.inputs import InputPlaces
 from airflow_mlpipe.execution.software import Software, this_interpreter
 from airflow_mlpipe.execution.variables import variables
@@ -82,11 +82,11 @@ def stage(
         given = {port.name: places.place(port, inputs[port.name]) for port in step.inputs}
         context = _context(step, run, given, outputs, work / "events.jsonl")
         env = variables(step, context, work / "context.json", software, passed=passed)
-        argv = command(step, context, env.get("PATH", os.defpath), software)
-        started = launching(step, argv, run.parameters, work, software)
+        search = env.get("PATH", os.defpath)
+        needs = lay_ranks(step, words(step, context, search, software), run.parameters, work)
         job = StepJob(
             step=step,
-            argv=started.argv,
+            argv=command(step, context, search, software),
             env=env,
             work=work,
             context=context,
@@ -94,7 +94,7 @@ def stage(
             inputs=dict(inputs),
             references=tuple(places.references),
             links=tuple(places.links),
-            needs=started.needs,
+            needs=needs,
             mounts=tuple(places.mounts),
         )
         with system_errors("write", work):

@@ -163,6 +163,8 @@ def parameters_of(draft: Draft) -> tuple[ParameterSpec, ...]:
 def _step(draft: Draft, step: PipelineStep, places: Places, code: _Code) -> StepSpec:
     ports = draft.ports[step]
     snapshot, script = code.of(step)
+    environment = _environment(step, places)
+    compute = places.compute(step)
     return StepSpec(
         id=draft.ids[step],
         name=step.name,
@@ -175,9 +177,10 @@ def _step(draft: Draft, step: PipelineStep, places: Places, code: _Code) -> Step
         outputs=_outputs(step, ports, places),
         snapshot=snapshot.digest,
         code=snapshot.code,
-        environment=_environment(step, places),
-        compute=places.compute(step),
+        environment=environment,
+        compute=compute,
         distribution=distribution_of(step, places),
+        resources=places.resources(step, environment, compute),
         allow_reuse=step.allow_reuse,
         version=step.version,
         after=tuple(draft.ids[other] for other in draft.after[step]),

@@ -10,6 +10,11 @@ from airflow_mlpipe.sdk.conda import CondaDependencies
 from airflow_mlpipe.sdk.distribution import MpiConfiguration, PyTorchConfiguration, TensorflowConfiguration
 from airflow_mlpipe.sdk.environment import DockerSection, Environment
 from airflow_mlpipe.sdk.parameter import PipelineParameter
+from airflow_mlpipe.sdk.resource_configuration import (
+    AmlComputeConfiguration,
+    KubernetesComputeConfiguration,
+    ResourceConfiguration,
+)
 
 
 class RunConfiguration:
@@ -28,6 +33,9 @@ class RunConfiguration:
         mpi: processes of each group, for mpirun.
         pytorch: processes in all, for PyTorch.
         tensorflow: workers and parameter servers, for TensorFlow.
+        resources: how much the step asks for; None leaves it to the target.
+        amlcompute: the machine it asks for, by its size.
+        kubernetescompute: the instance type it asks for.
     """
 
     def __init__(
@@ -65,6 +73,9 @@ class RunConfiguration:
         self.mpi = MpiConfiguration()
         self.pytorch = PyTorchConfiguration()
         self.tensorflow = TensorflowConfiguration()
+        self.resources: ResourceConfiguration | None = None
+        self.amlcompute = AmlComputeConfiguration()
+        self.kubernetescompute = KubernetesComputeConfiguration()
         self.environment = Environment("current")
         if conda_dependencies is not None:
             self.environment.python.conda_dependencies = conda_dependencies

@@ -11,7 +11,9 @@ from airflow_mlpipe.errors import ParameterError, PipelineError
 from airflow_mlpipe.sdk.binding import Consumed, OutputView, Produced
 from airflow_mlpipe.sdk.compute import ComputeTarget
 from airflow_mlpipe.sdk.data_path import joined_pair
+from airflow_mlpipe.sdk.resource_configuration import ResourceConfiguration
 from airflow_mlpipe.sdk.run_configuration import RunConfiguration
+from airflow_mlpipe.sdk.script_run_config import ScriptRunConfig
 
 _SHELL_OPERATORS = frozenset({"&&", "||", "|", ";", ">", ">>", "<", "2>", "2>>", "2>&1", "&"})
 
@@ -39,6 +41,7 @@ class PipelineStep:
         version: a salt that makes old results invalid when it changes.
         hash_paths: files that decide about reuse; empty for all.
         max_result_age_s: age in seconds from which on a result is not reused, or None.
+        resources: how much it asks for, as given.
     """
 
     kind: Literal["python", "command"] = "python"
@@ -56,7 +59,7 @@ class PipelineStep:
         *,
         params: Mapping[str, Any] | None = None,
         compute_target: str | ComputeTarget | None = None,
-        runconfig: RunConfiguration | None = None,
+        runconfig: RunConfiguration | ScriptRunConfig | None = None,
         runconfig_pipeline_params: Mapping[str, Any] | None = None,
         source_directory: str | os.PathLike[str] | None = None,
         allow_reuse: bool = True,
@@ -66,11 +69,17 @@ class PipelineStep:
         retry_delay_s: float = 5.0,
         timeout_s: float | None = None,
         max_result_age: timedelta | float | None = None,
+        resources: ResourceConfiguration | None = None,
     ) -> None:
         """Keep what subclasses were given. They describe the arguments."""
         if not isinstance(name, str) or not name.strip():
             raise PipelineError(f"step name {name!r} is not allowed; give a text")
         self.name = name
+        if isinstance(runconfig, ScriptRunConfig):
+            source_directory = runconfig.source_directory if source_directory is None else source_directory
+            arguments = runconfig.arguments if arguments is None else arguments
+            timeout_s = runconfig.max_run_duration_seconds if timeout_s is None else timeout_s
+            runconfig = runconfig.run_config
         read = _listed(name, "inputs", inputs) + _listed(name, "resource_inputs", resource_inputs)
         self.inputs = list(map(joined_pair, read))
         self.outputs = _listed(name, "outputs", outputs)
@@ -85,6 +94,7 @@ class PipelineStep:
         self.hash_paths = tuple(os.fspath(path) for path in _listed(name, "hash_paths", hash_paths))
         self.retries, self.retry_delay_s, self.timeout_s = _limits(name, retries, retry_delay_s, timeout_s)
         self.max_result_age_s = _age(name, max_result_age)
+        self.resources = resources
         self._after: dict[PipelineStep, None] = {}
         self._check_configuration()
         self._announce()
@@ -131,6 +141,19 @@ class PipelineStep:
             if data is not None:
                 yield data
 
+    def create_node(self, graph: Any, default_datastore: Any, context: Any) -> PipelineStep:
+        """Return what stands for the step in the graph: itself.
+
+        A subclass that was written for v1 may return what another step's ``create_node()`` returns; the pipeline then
+        runs what that one does.
+
+        Args:
+            graph: accepted as in v1, not used.
+            default_datastore: accepted as in v1, not used.
+            context: accepted as in v1, not used.
+        """
+        return self
+
     def _announce(self) -> None:
         # A pipeline finds the producer of what it reads through the data, so each keeps its steps.
         declared = dict.fromkeys(self.declared_outputs())
@@ -144,7 +167,8 @@ class PipelineStep:
     def _check_configuration(self) -> None:
         if self.runconfig is not None and not isinstance(self.runconfig, RunConfiguration):
             raise PipelineError(
-                f"step '{self.name}': runconfig is a {type(self.runconfig).__name__}; give a RunConfiguration"
+                f"step '{self.name}': runconfig is a {type(self.runconfig).__name__}; give a RunConfiguration, or a "
+                "ScriptRunConfig"
             )
         for key in self.runconfig_pipeline_params:
             if key not in _RUNCONFIG_PARAMETERS:
@@ -166,7 +190,7 @@ class PythonScriptStep(PipelineStep):
         name: str | None = None,
         arguments: Sequence[Any] | None = None,
         compute_target: str | ComputeTarget | None = None,
-        runconfig: RunConfiguration | None = None,
+        runconfig: RunConfiguration | ScriptRunConfig | None = None,
         runconfig_pipeline_params: Mapping[str, Any] | None = None,
         inputs: Sequence[Any] | None = None,
         outputs: Sequence[Any] | None = None,
@@ -181,6 +205,7 @@ class PythonScriptStep(PipelineStep):
         retry_delay_s: float = 5.0,
         timeout_s: float | None = None,
         max_result_age: timedelta | float | None = None,
+        resources: ResourceConfiguration | None = None,
     ) -> None:
         """Describe a step.
 
@@ -190,7 +215,8 @@ class PythonScriptStep(PipelineStep):
             arguments: what the script is given, in order: texts, numbers, paths, data, parameters. Data need not be in
                 `inputs` and `outputs` as well: what says ``as_input()`` or the like is read, other data is written.
             compute_target: where it runs, by object or name; by default the target of `runconfig`, else this machine.
-            runconfig: target and environment.
+            runconfig: target and environment; a ScriptRunConfig also gives the folder and the arguments that are not
+                given here.
             runconfig_pipeline_params: pipeline parameters for `runconfig`, by v1's keys; recorded.
             inputs: data it reads.
             outputs: data it makes.
@@ -207,6 +233,8 @@ class PythonScriptStep(PipelineStep):
             timeout_s: seconds after which a try is ended, or None.
             max_result_age: how long after it was computed a result may stand in for running, as a timedelta or in
                 seconds; by default for ever. It is no part of the key: other steps may take results that are older.
+            resources: processors, memory and GPUs it asks for; by default what its compute target gives. In containers
+                and pods they are limits; a process of the worker's machine is not limited.
 
         Raises:
             UsageError: if an argument is not allowed.
@@ -234,6 +262,7 @@ class PythonScriptStep(PipelineStep):
             retry_delay_s=retry_delay_s,
             timeout_s=timeout_s,
             max_result_age=max_result_age,
+            resources=resources,
         )
 
 
@@ -247,7 +276,7 @@ class CommandStep(PipelineStep):
         command: str | Sequence[Any] | None = None,
         name: str | None = None,
         compute_target: str | ComputeTarget | None = None,
-        runconfig: RunConfiguration | None = None,
+        runconfig: RunConfiguration | ScriptRunConfig | None = None,
         runconfig_pipeline_params: Mapping[str, Any] | None = None,
         inputs: Sequence[Any] | None = None,
         outputs: Sequence[Any] | None = None,
@@ -261,6 +290,7 @@ class CommandStep(PipelineStep):
         retry_delay_s: float = 5.0,
         timeout_s: float | None = None,
         max_result_age: timedelta | float | None = None,
+        resources: ResourceConfiguration | None = None,
     ) -> None:
         """Describe a step.
 
@@ -270,7 +300,7 @@ class CommandStep(PipelineStep):
                 then it is a shell line in pieces. Data and parameters in a list are never parsed by the shell.
             name: for people; by default the command's first word.
             compute_target: as for :class:`PythonScriptStep`.
-            runconfig: target and environment, and the command if there is no `command`.
+            runconfig: target and environment, and the command if there is no `command`; also a ScriptRunConfig.
             runconfig_pipeline_params: as for :class:`PythonScriptStep`.
             inputs: data it reads.
             outputs: data it makes.
@@ -283,12 +313,13 @@ class CommandStep(PipelineStep):
             retry_delay_s: as for :class:`PythonScriptStep`.
             timeout_s: as for :class:`PythonScriptStep`.
             max_result_age: as for :class:`PythonScriptStep`.
+            resources: as for :class:`PythonScriptStep`.
 
         Raises:
             UsageError: if an argument is not allowed.
         """
         given = command
-        if given is None and isinstance(runconfig, RunConfiguration):
+        if given is None and isinstance(runconfig, (RunConfiguration, ScriptRunConfig)):
             given = runconfig.command
         if not given or (isinstance(given, str) and not given.strip()):
             raise PipelineError(f"CommandStep '{name or ''}' has no command; give a line or a list of words")
@@ -313,6 +344,7 @@ class CommandStep(PipelineStep):
             retry_delay_s=retry_delay_s,
             timeout_s=timeout_s,
             max_result_age=max_result_age,
+            resources=resources,
         )
 
 

@@ -16,6 +16,7 @@ from airflow_mlpipe import (
     PythonScriptStep,
     PyTorchConfiguration,
     RunConfiguration,
+    ScriptRunConfig,
     TensorflowConfiguration,
 )
 from airflow_mlpipe.errors import NotSupportedError, ParameterError, PipelineError
@@ -73,6 +74,15 @@ def test_mpi(compiled):
     assert of(compiled, configured(MpiConfiguration())) == Distribution(kind="mpi")
     command = CommandStep("echo x", runconfig=configured(MpiConfiguration(3, 2)))
     assert compiled(command).distribution == MPI
+
+
+def test_script_run_configurations(compiled):
+    given = RunConfiguration()
+    made = ScriptRunConfig(".", "a.py", run_config=given, distributed_job_config=MpiConfiguration(3, 2))
+    assert compiled(PythonScriptStep("a.py", runconfig=made)).distribution == MPI
+    assert (given.communicator, given.mpi.node_count, given.node_count) == ("None", 1, 1)
+    line = ScriptRunConfig(".", command="echo x", distributed_job_config=PyTorchConfiguration("Gloo", 4, 2))
+    assert compiled(CommandStep(runconfig=line)).distribution.ranks() == 4
 
 
 def test_mpi_step(compiled):
