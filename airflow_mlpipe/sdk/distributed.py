@@ -36,11 +36,11 @@ _FRAMEWORKS: dict[Kind, tuple[str, ...]] = {
     "tensorflow": ("tensorflow", "python"),
 }
 
-_KEYS: dict[str, Kind | None] = {
-    "NodeCount": None,
-    "MpiProcessCountPerNode": "mpi",
-    "TensorflowWorkerCount": "tensorflow",
-    "TensorflowParameterServerCount": "tensorflow",
+_KEYS: dict[str, tuple[Kind, ...]] = {
+    "NodeCount": ("mpi", "pytorch"),
+    "MpiProcessCountPerNode": ("mpi",),
+    "TensorflowWorkerCount": ("tensorflow",),
+    "TensorflowParameterServerCount": ("tensorflow",),
 }
 """The keys of v1's ``runconfig_pipeline_params``, by what they mean something for."""
 
@@ -95,11 +95,11 @@ def _is_one(count: Count) -> bool:
 
 def _check_keys(step: PipelineStep, kind: Kind | None) -> None:
     for key in step.runconfig_pipeline_params:
-        meant = _KEYS[key]
-        if meant is not None and meant != kind:
+        if kind not in _KEYS[key]:
+            meant = "'OpenMpi'" if "mpi" in _KEYS[key] else "'ParameterServer'"
             raise PipelineError(
                 f"step '{step.name}': runconfig_pipeline_params has '{key}', and its run configuration starts no such "
-                f"processes; set runconfig.communicator to {'OpenMpi' if meant == 'mpi' else 'ParameterServer'!r}"
+                f"processes; set runconfig.communicator to {meant}"
             )
 
 

@@ -230,6 +230,12 @@ def test_counts_that_are_not_allowed(make, message):
         ),
         (
             None,
+            {"NodeCount": PipelineParameter("n", 1)},
+            "step 's': runconfig_pipeline_params has 'NodeCount', and its run configuration starts no such processes; "
+            "set runconfig.communicator to 'OpenMpi'",
+        ),
+        (
+            None,
             {"MpiProcessCountPerNode": 2},
             "step 's': runconfig_pipeline_params has 'MpiProcessCountPerNode'",
         ),
