@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.data_transfer_step import DataTransferStep
     from airflow_mlpipe.sdk.dataset import Dataset
     from airflow_mlpipe.sdk.datastore import Datastore
+    from airflow_mlpipe.sdk.distribution import MpiConfiguration, PyTorchConfiguration, TensorflowConfiguration
     from airflow_mlpipe.sdk.docker_compute import DockerCompute
     from airflow_mlpipe.sdk.environment import Environment
     from airflow_mlpipe.sdk.environment_sections import (
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.file_dataset import FileDataset
     from airflow_mlpipe.sdk.kubernetes_compute import KubernetesCompute
     from airflow_mlpipe.sdk.model import Model
+    from airflow_mlpipe.sdk.mpi_step import MpiStep
     from airflow_mlpipe.sdk.other_computes import (
         AdlaCompute,
         AksCompute,
@@ -107,6 +109,8 @@ __all__ = [
     "KustoCompute",
     "MlpipeError",
     "Model",
+    "MpiConfiguration",
+    "MpiStep",
     "OutputFileDatasetConfig",
     "OutputTabularDatasetConfig",
     "Pipeline",
@@ -118,6 +122,7 @@ __all__ = [
     "PipelineStep",
     "PortDataReference",
     "PromoteHeadersBehavior",
+    "PyTorchConfiguration",
     "PythonScriptStep",
     "PythonSection",
     "RemoteCompute",
@@ -130,6 +135,7 @@ __all__ = [
     "StepSequence",
     "SynapseCompute",
     "TabularDataset",
+    "TensorflowConfiguration",
     "Workspace",
 ]
 
@@ -171,6 +177,8 @@ _MODULES = {
     "KustoCompute": "sdk.other_computes",
     "MlpipeError": "errors",
     "Model": "sdk.model",
+    "MpiConfiguration": "sdk.distribution",
+    "MpiStep": "sdk.mpi_step",
     "OutputFileDatasetConfig": "sdk.data",
     "OutputTabularDatasetConfig": "sdk.table_output",
     "Pipeline": "sdk.pipeline",
@@ -182,6 +190,7 @@ _MODULES = {
     "PipelineStep": "sdk.steps",
     "PortDataReference": "sdk.output_data",
     "PromoteHeadersBehavior": "sdk.reading_options",
+    "PyTorchConfiguration": "sdk.distribution",
     "PythonScriptStep": "sdk.steps",
     "PythonSection": "sdk.environment_sections",
     "RemoteCompute": "sdk.other_computes",
@@ -194,6 +203,7 @@ _MODULES = {
     "StepSequence": "sdk.steps",
     "SynapseCompute": "sdk.other_computes",
     "TabularDataset": "sdk.tabular_dataset",
+    "TensorflowConfiguration": "sdk.distribution",
     "Workspace": "sdk.workspace",
 }
 

@@ -31,6 +31,7 @@ from airflow_mlpipe.execution.attempt import StepKey, begin_attempt, carry_out, 
 from airflow_mlpipe.execution.carrier import Detachable, Order
 from airflow_mlpipe.execution.contract import RunIdentity, step_run_folder
 from airflow_mlpipe.execution.deliver import publish
+from airflow_mlpipe.execution.distribution import check_place
 from airflow_mlpipe.model.graph import consumers, producers
 from airflow_mlpipe.model.result import StepResult
 from airflow_mlpipe.model.spec import PipelineSpec
@@ -227,7 +228,9 @@ class EngineRun:
             attempt.tell(decision)
             key = key_of(decision)
             order = self._order(step, row, key, results, attempt)
-            carrier = carrier_of(self.room.compute(step), self.room, attempt.context)
+            compute = self.room.compute(step)
+            check_place(step, "local" if compute is None else compute.kind, self.row.parameters)
+            carrier = carrier_of(compute, self.room, attempt.context)
             if attempt.waits_elsewhere and isinstance(carrier, Detachable) and carrier.detaches:
                 begin_attempt(order, key, self.room.site)
                 raise StepDetached(carrier.detach(order, self.room.site), token)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from airflow_mlpipe.errors import ExecutionError, OutputMissingError, StepFailedError, StepStoppedError
 from airflow_mlpipe.execution.contract import StepJob
+from airflow_mlpipe.execution.distribution import failed_rank
 from airflow_mlpipe.execution.kept import Kept
 from airflow_mlpipe.execution.launch import Exit
 from airflow_mlpipe.execution.report import full_disk, last_lines, traceback_line
@@ -122,6 +123,7 @@ def check_end(job: StepJob, exit: Exit, kept: Kept) -> None:
             traceback_line=traceback_line(job.stderr, job.cwd),
             hint=exit.hint
             or job.mount_trouble
+            or failed_rank(job.work)
             or full_disk([job.work, *(path.parent for path in job.outputs.values())]),
         )
     if kept.failure is not None:

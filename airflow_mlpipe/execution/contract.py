@@ -144,6 +144,7 @@ class StepJob:
         inputs: what the inputs were.
         references: DataReferences to datastores elsewhere, which the step may write to.
         links: symbolic links outside of `work` that were made for the step (``path_on_compute``).
+        needs: commands that its process starts in turn, which have to be there as well.
         mounts: what its process reads of datastores elsewhere; they last until :meth:`close_mounts`.
     """
 
@@ -156,6 +157,7 @@ class StepJob:
     inputs: Mapping[str, StagedInput]
     references: tuple[RemoteReference, ...] = ()
     links: tuple[Path, ...] = ()
+    needs: tuple[str, ...] = ()
     mounts: tuple[RemoteMount, ...] = ()
 
     def close_mounts(self) -> None:

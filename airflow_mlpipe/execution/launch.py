@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from airflow_mlpipe.errors import PipelineError
 from airflow_mlpipe.execution.contract import StepJob
+from airflow_mlpipe.execution.distribution import MPIRUN
 from airflow_mlpipe.execution.processes import (
     adopting_orphans,
     carries,
@@ -129,14 +130,20 @@ def launch(
 
 
 def _check_command(job: StepJob) -> None:
-    command, search = job.argv[0], job.env.get("PATH", os.defpath)
-    # A relative path is meant from the step's working directory, not from ours.
-    found = shutil.which(job.cwd / command) if "/" in command else shutil.which(command, path=search)
-    if found is None:
-        raise PipelineError(
-            f"step '{job.step.name}': command '{command}' is neither an executable file of the snapshot "
-            f"nor on its PATH ({search})"
-        )
+    search = job.env.get("PATH", os.defpath)
+    for command in (job.argv[0], *job.needs):
+        # A relative path is meant from the step's working directory, not from ours.
+        found = shutil.which(job.cwd / command) if "/" in command else shutil.which(command, path=search)
+        if found is None and command == MPIRUN:
+            raise PipelineError(
+                f"step '{job.step.name}': {MPIRUN} is not on its PATH ({search}); install an MPI, such as Debian's "
+                "package openmpi-bin"
+            )
+        if found is None:
+            raise PipelineError(
+                f"step '{job.step.name}': command '{command}' is neither an executable file of the snapshot "
+                f"nor on its PATH ({search})"
+            )
 
 
 def _wait(

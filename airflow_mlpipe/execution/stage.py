@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from airflow_mlpipe.execution.command import command
+from airflow_mlpipe.execution.command import command, words
 from airflow_mlpipe.execution.contract import (
     ContextInput,
     ContextOutput,
@@ -17,6 +17,7 @@ from airflow_mlpipe.execution.contract import (
     StepContext,
     StepJob,
 )
+from airflow_mlpipe.execution.distribution import lay_ranks
 from airflow_mlpipe.execution.inputs import InputPlaces
 from airflow_mlpipe.execution.software import Software, this_interpreter
 from airflow_mlpipe.execution.variables import variables
@@ -65,6 +66,7 @@ def stage(
         MissingDataError: if the snapshot or an input is not there.
         DigestMismatchError: if a dataset elsewhere is not what the step's key was made of.
         PipelineError: if an input's ``path_on_compute`` cannot be made.
+        ParameterError: if the number of its ranks is not allowed.
         StorageError: if something cannot be read or written.
     """
     work = work.absolute()
@@ -82,9 +84,11 @@ def stage(
         given = {port.name: places.place(port, inputs[port.name]) for port in step.inputs}
         context = context_of(step, run, given, outputs, work / "events.jsonl")
         env = variables(step, context, work / "context.json", software, passed=passed)
+        search = env.get("PATH", os.defpath)
+        needs = lay_ranks(step, words(step, context, search, software), run.parameters, work)
         job = StepJob(
             step=step,
-            argv=command(step, context, env.get("PATH", os.defpath), software),
+            argv=command(step, context, search, software),
             env=env,
             work=work,
             context=context,
@@ -92,6 +96,7 @@ def stage(
             inputs=dict(inputs),
             references=tuple(places.references),
             links=tuple(places.links),
+            needs=needs,
             mounts=tuple(places.mounts),
         )
         with system_errors("write", work):

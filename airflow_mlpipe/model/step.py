@@ -10,6 +10,7 @@ from airflow_mlpipe.model.base import Frozen
 from airflow_mlpipe.model.compute import Resources
 from airflow_mlpipe.model.data import InputSpec, OutputSpec
 from airflow_mlpipe.model.digest import Digest
+from airflow_mlpipe.model.distribution import Distribution
 from airflow_mlpipe.model.environment import EnvironmentSpec
 
 
@@ -46,6 +47,7 @@ class StepSpec(Frozen):
         environment: the software it asks for.
         compute: name of the compute target, or None for this machine.
         resources: what it asks for; what it leaves open its compute target decides.
+        distribution: its processes, if it is more than one; None for a step that is one process.
         allow_reuse: whether an earlier result may stand in for running.
         version: v1's ``version``: a salt the user may change to make old results invalid.
         after: ids of steps that must have ended first although no data flows (``run_after``).
@@ -69,6 +71,7 @@ class StepSpec(Frozen):
     environment: EnvironmentSpec = Field(default_factory=EnvironmentSpec)
     compute: str | None = None
     resources: Resources = Resources()
+    distribution: Distribution | None = None
     allow_reuse: bool = True
     version: str | None = None
     after: tuple[str, ...] = ()

@@ -166,6 +166,15 @@ def _outputs(new: JsonValue, old: JsonValue, trees: Trees) -> Iterator[str]:
         yield f"output {name}: {how}"
 
 
+def _distribution(new: JsonValue, old: JsonValue, trees: Trees) -> Iterator[str]:
+    if new is None or old is None:
+        before, after = (each["kind"] if each else "one process" for each in (old, new))
+        yield f"ranks: {before} -> {after}"
+        return
+    for name, before, after in _changed_keys(new, old):
+        yield f"ranks: {name} {_shown(before)} -> {_shown(after)}"
+
+
 def _version(new: JsonValue, old: JsonValue, trees: Trees) -> Iterator[str]:
     yield f"version: {_shown(old)} -> {_shown(new)}"
 
@@ -187,6 +196,7 @@ _DESCRIBERS: dict[str, Callable[[JsonValue, JsonValue, Trees], Iterator[str]]] =
     "environment": _environment,
     "variables": _variables,
     "outputs": _outputs,
+    "distribution": _distribution,
     "version": _version,
     "kind": _kind,
     "format": _format,

@@ -83,6 +83,9 @@ def identify(step: StepSpec, parameters: Mapping[str, JsonValue], environment: M
         # Which results are promised, and where: a result without one of them cannot serve.
         "outputs": {port.name: [port.kind, port.destination] for port in step.outputs},
     }
+    if step.distribution is not None:
+        # How many processes share the work decides who computes what, and in which order it is added up.
+        components["distribution"] = step.distribution.facts(parameters)
     return Identity(components, digest_json("identity", components))
 
 

@@ -18,6 +18,7 @@ from airflow_mlpipe.model.parameter import ParameterSpec
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.sdk.binding import Binding, Produced
+from airflow_mlpipe.sdk.distributed import distribution_of
 from airflow_mlpipe.sdk.graph import Draft, draft_of
 from airflow_mlpipe.sdk.parameter import PipelineParameter
 from airflow_mlpipe.sdk.places import Places
@@ -178,6 +179,7 @@ def _step(draft: Draft, step: PipelineStep, places: Places, code: _Code) -> Step
         code=snapshot.code,
         environment=environment,
         compute=compute,
+        distribution=distribution_of(step, places),
         resources=places.resources(step, environment, compute),
         allow_reuse=step.allow_reuse,
         version=step.version,

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.errors import ConfigError, NotFoundError, PipelineError
-from airflow_mlpipe.model.compute import ComputeSpec, Resources
+from airflow_mlpipe.model.compute import ComputeKind, ComputeSpec, Resources
 from airflow_mlpipe.model.data import RegisterSpec, is_web
 from airflow_mlpipe.model.environment import EnvironmentSpec
 from airflow_mlpipe.model.target import effective
@@ -114,6 +114,18 @@ class Places:
             error = unknown_compute(self._workspace, name)
             raise type(error)(f"step '{step.name}': {error.message}")
         return name
+
+    def compute_kind(self, step: PipelineStep) -> ComputeKind:
+        """Return what really runs a step on its compute target.
+
+        Raises:
+            ConfigError: if there is no such target.
+            PipelineError: if it is not a target.
+        """
+        name = self.compute(step)
+        if name is None:
+            return "local"
+        return effective(self._computes[name], self._find_compute, self._workspace.settings).kind
 
     def resources(self, step: PipelineStep, environment: EnvironmentSpec, compute: str | None) -> Resources:
         """Return how much a step asks for; its compute target, None for this machine, is known to have it.

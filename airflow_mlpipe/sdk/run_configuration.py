@@ -9,6 +9,7 @@ from airflow_mlpipe.errors import ParameterError
 from airflow_mlpipe.model.environment import EnvironmentSpec
 from airflow_mlpipe.sdk.compute import LOCAL, ComputeTarget
 from airflow_mlpipe.sdk.conda import CondaDependencies
+from airflow_mlpipe.sdk.distribution import MpiConfiguration, PyTorchConfiguration, TensorflowConfiguration
 from airflow_mlpipe.sdk.environment import DockerSection, Environment
 from airflow_mlpipe.sdk.environment_sections import DockerConfiguration
 from airflow_mlpipe.sdk.parameter import PipelineParameter
@@ -28,9 +29,13 @@ class RunConfiguration:
         command: of a CommandStep that has none of its own.
         script: recorded.
         arguments: recorded.
-        framework: recorded.
-        communicator: recorded.
-        node_count: recorded.
+        framework: v1's name of the framework; it must go together with `communicator`.
+        communicator: how ranks are started: ``OpenMpi`` or ``IntelMpi`` (mpirun), ``Nccl`` or ``Gloo`` (PyTorch),
+            ``ParameterServer`` (TensorFlow), or ``None`` for a step that is one process.
+        node_count: how many groups of ranks there are.
+        mpi: processes of each group, for mpirun.
+        pytorch: processes in all, for PyTorch.
+        tensorflow: workers and parameter servers, for TensorFlow.
         resources: how much the step asks for; None leaves it to the target.
         amlcompute: the machine it asks for, by its size.
         kubernetescompute: the instance type it asks for.
@@ -53,8 +58,8 @@ class RunConfiguration:
         Args:
             script: recorded.
             arguments: recorded.
-            framework: recorded.
-            communicator: recorded.
+            framework: as the attribute.
+            communicator: as the attribute.
             conda_dependencies: packages of the environment.
             _history_enabled: accepted as in v1, not used.
             _path: accepted as in v1, not used.
@@ -68,6 +73,9 @@ class RunConfiguration:
         self.command = command
         self.target: str | ComputeTarget = LOCAL
         self.node_count: int | PipelineParameter = 1
+        self.mpi = MpiConfiguration()
+        self.pytorch = PyTorchConfiguration()
+        self.tensorflow = TensorflowConfiguration()
         self.resources: ResourceConfiguration | None = None
         self.amlcompute = AmlComputeConfiguration()
         self.kubernetescompute = KubernetesComputeConfiguration()
@@ -112,7 +120,8 @@ class RunConfiguration:
 
     def parameters(self) -> list[PipelineParameter]:
         """Return the pipeline parameters it holds."""
-        held = [*vars(self).values(), *self.arguments, *self.environment.environment_variables.values()]
+        counts = [each for part in (self.mpi, self.pytorch, self.tensorflow) for each in vars(part).values()]
+        held = [*vars(self).values(), *counts, *self.arguments, *self.environment.environment_variables.values()]
         return [value for value in held if isinstance(value, PipelineParameter)]
 
     def __repr__(self) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.errors import NotSupportedError, ParameterError, PipelineError
+from airflow_mlpipe.sdk.distribution import DistributedJobConfig, distribute
 from airflow_mlpipe.sdk.run_configuration import RunConfiguration
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class ScriptRunConfig:
         run_config: RunConfiguration | None = None,
         compute_target: str | ComputeTarget | None = None,
         environment: Environment | None = None,
-        distributed_job_config: object = None,
+        distributed_job_config: DistributedJobConfig | None = None,
         resume_from: object = None,
         max_run_duration_seconds: float | None = MAX_DURATION_S,
         command: str | Sequence[Any] | None = None,
@@ -54,7 +55,8 @@ class ScriptRunConfig:
             run_config: target and environment; it is not changed.
             compute_target: where it runs, instead of `run_config.target`.
             environment: the software, instead of `run_config.environment`.
-            distributed_job_config: one node and one process only.
+            distributed_job_config: how many processes it is, and how they are started; an MpiConfiguration,
+                PyTorchConfiguration or TensorflowConfiguration.
             resume_from: not supported.
             max_run_duration_seconds: seconds after which it is ended, or None.
             command: a shell line or a list of words, instead of `script`.
@@ -62,14 +64,13 @@ class ScriptRunConfig:
 
         Raises:
             ParameterError: if both or neither of script and command are given, or a value is not allowed.
-            NotSupportedError: for several nodes or processes, or `resume_from`.
+            NotSupportedError: for `resume_from`.
         """
         given = run_config if run_config is not None else RunConfiguration()
         if not isinstance(given, RunConfiguration):
             raise ParameterError(f"run_config is a {type(given).__name__}; give a RunConfiguration")
         if resume_from is not None:
             raise NotSupportedError("resume_from= is not supported; give the earlier run's files as an input of a step")
-        _check_one_process(distributed_job_config)
         self.source_directory = None if source_directory is None else os.fspath(source_directory)
         # What the run configuration says is taken where nothing is said here, as in v1.
         self.script = os.fspath(script) if script is not None else None if command else given.script
@@ -83,6 +84,8 @@ class ScriptRunConfig:
             self.run_config.target = compute_target
         if environment is not None:
             self.run_config.environment = environment
+        if distributed_job_config is not None:
+            distribute(self.run_config, distributed_job_config)
         if docker_runtime_config is not None:
             self.run_config.docker = docker_runtime_config
 
@@ -109,12 +112,3 @@ class ScriptRunConfig:
     def __repr__(self) -> str:
         what = f"script={self.script!r}" if self.script else f"command={self.command!r}"
         return f"ScriptRunConfig(source_directory={self.source_directory!r}, {what})"
-
-
-def _check_one_process(configured: object) -> None:
-    for what in ("node_count", "process_count", "process_count_per_node", "worker_count"):
-        count = getattr(configured, what, None)
-        if isinstance(count, int) and count > 1:
-            raise NotSupportedError(
-                f"distributed_job_config: {what}={count} is not supported yet; a step is one process of one node"
-            )

@@ -30,6 +30,7 @@ from airflow_mlpipe.engine.server_state import ServerState
 from airflow_mlpipe.errors import ConfigError, PermissionDeniedError, ServiceError, UnreachableError
 from airflow_mlpipe.model.compute import ComputeSpec
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec
+from airflow_mlpipe.model.distribution import Distribution
 from airflow_mlpipe.sdk import wait
 from airflow_mlpipe.storage.datastore import open_store
 
@@ -487,3 +488,13 @@ def stored(workspace: Path, engine: str) -> str:
     )  # fmt: skip
     catalog.start_run(row, [StepRow(run_id=run_id, step_id="a", step_run_id=str(uuid.uuid4()), name="a", position=0)])
     return run_id
+
+
+def test_a_step_of_two_ranks(site: ServerSite):
+    two = Distribution(kind="pytorch", processes_per_node=2)
+    run = site.run(shell("a", 'echo "$WORLD_SIZE" > @out', distribution=two), name="ranks")
+    assert run.status == "Completed"
+    assert site.output(run, "a") == "2\n"
+    run = site.run(shell("a", 'test "$RANK" = 0 && sleep 300', distribution=two), name="failing-ranks")
+    assert run.status == "Failed"
+    assert "rank 1 of 2 exited with code 1 and the others were ended" in site.catalog.step(run.id, "a").error

@@ -67,6 +67,8 @@ def test_data_counts_the_files():
         ("environment", {}, {"torch": "3"}, "environment: torch is gone"),
         ("variables", {"KEY": "hunter2"}, {"KEY": "hunter1"}, "environment variable KEY: changed"),
         ("outputs", {"m": ["data", None]}, {}, "output m: added"),
+        ("distribution", {"kind": "mpi", "nodes": 4}, {"kind": "mpi", "nodes": 2}, "ranks: nodes 2 -> 4"),
+        ("distribution", {"kind": "mpi", "nodes": 2}, None, "ranks: one process -> mpi"),
         ("version", "2", None, "version: nothing -> '2'"),
     ],
 )

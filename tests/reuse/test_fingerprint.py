@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from airflow_mlpipe.model.data import DatastorePath, InputSpec, OutputSpec
 from airflow_mlpipe.model.digest import digest_bytes
+from airflow_mlpipe.model.distribution import Distribution
 from airflow_mlpipe.model.environment import EnvironmentSpec
 from airflow_mlpipe.model.step import Argument, StepSpec
 from airflow_mlpipe.reuse.fingerprint import identify
@@ -62,6 +63,10 @@ IN_THE_KEY = {
     "environment": key(environment={"python": "3.12"}),
     "variables": key(step(environment=EnvironmentSpec(variables={"A": "1"}))),
     "output port": key(outputs=(OutputSpec(name="other", datastore="d"),)),
+    "ranks": key(distribution=Distribution(kind="mpi", processes_per_node=2)),
+    "more ranks": key(distribution=Distribution(kind="mpi", processes_per_node=4)),
+    "ranks of another kind": key(distribution=Distribution(kind="pytorch", processes_per_node=2)),
+    "ranks on more nodes": key(distribution=Distribution(kind="mpi", nodes=2)),
     "output destination": key(outputs=(OutputSpec(name="model", datastore="d", destination="x"),)),
 }
 
@@ -99,6 +104,12 @@ def test_a_parameter_the_step_does_not_use_is_not_in_its_key():
     few = identify(step(), {"lr": 0.1}, {"python": "3.11"}).key(inputs)
     many = identify(step(), {"lr": 0.1, "epochs": 9}, {"python": "3.11"}).key(inputs)
     assert few == many
+
+
+def test_a_number_of_ranks_counts_whether_a_parameter_holds_it_or_not():
+    said, held = (Distribution(kind="mpi", processes_per_node=count) for count in (2, "ranks"))
+    one, other = (identify(step(distribution=each), {"lr": 0.1, "ranks": 2}, {}) for each in (said, held))
+    assert one == other
 
 
 @given(st.dictionaries(st.text(min_size=1), st.text(), min_size=2))

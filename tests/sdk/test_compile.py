@@ -195,7 +195,8 @@ def test_parameters(workspace, source):
     one, same = PipelineParameter("p", 1), PipelineParameter("p", 1)
     spec = spec_of(workspace, step(one), step(same), step(params={"x": PipelineParameter("q", "t")}))
     assert [parameter.name for parameter in spec.parameters] == ["p", "q"]
-    nodes = step(runconfig_pipeline_params={"NodeCount": PipelineParameter("nodes", 2)})
+    configuration = RunConfiguration(communicator="OpenMpi")
+    nodes = step(runconfig=configuration, runconfig_pipeline_params={"NodeCount": PipelineParameter("nodes", 2)})
     assert [parameter.name for parameter in spec_of(workspace, nodes).parameters] == ["nodes"]
     for other in (2, 1.0, True, "1"):
         with pytest.raises(PipelineError, match="Pipeline parameters with same name p but different default values"):
@@ -284,7 +285,7 @@ def test_environments(workspace, source):
 
 
 def test_environment_by_reference_with_a_parameter(workspace, source):
-    configuration = RunConfiguration()
+    configuration = RunConfiguration(communicator="OpenMpi")
     configuration.environment = Environment("e").register(workspace)
     parameter = PipelineParameter("nodes", 2)
 

@@ -118,9 +118,8 @@ def test_configurations_that_are_refused(source):
         ScriptRunConfig(source, "a.py", run_config="x")
     with pytest.raises(NotSupportedError, match="resume_from= is not supported"):
         ScriptRunConfig(source, "a.py", resume_from=object())
-    two = type("MpiConfiguration", (), {"node_count": 2})()
-    with pytest.raises(NotSupportedError, match="node_count=2 is not supported yet"):
-        ScriptRunConfig(source, "a.py", distributed_job_config=two)
+    with pytest.raises(ParameterError, match="distributed_job_config is a int; allowed are MpiConfiguration"):
+        ScriptRunConfig(source, "a.py", distributed_job_config=2)
 
 
 class Notebook(PipelineStep):
