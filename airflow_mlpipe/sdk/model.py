@@ -318,8 +318,12 @@ def register_files(
 
     _check_name(model_name)
     catalog, store = workspace.catalog, workspace.default_store
-    version = catalog.reserve_model_version(model_name)
-    home = f"models/{model_name}/{version}"
+    while True:
+        version = catalog.reserve_model_version(model_name)
+        home = f"models/{model_name}/{version}"
+        # Taken if another workspace shares the datastore, or a registration was killed here.
+        if not store.exists(home):
+            break
     path = f"{home}/{folder or next(iter(files))}"
     places = {f"{path}/{name}" if folder else path: source for name, source in files.items()}
     tree = store_model(workspace, store, path, places)

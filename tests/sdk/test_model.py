@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from inline import inline_workspace
 
+from airflow_mlpipe import Datastore, Workspace
 from airflow_mlpipe.errors import MissingDataError, NotFoundError, ParameterError
 from airflow_mlpipe.sdk.model import Model
 
@@ -33,6 +34,17 @@ def test_registering_copies_the_bytes_and_counts_versions(ws, file):
     assert first.tags == {"kind": "svm"}
     assert first.digest != second.digest
     assert first.size_bytes == 7
+
+
+def test_workspaces_that_share_a_datastore_keep_their_models_apart(ws, file, tmp_path):
+    other = Workspace.create("other", path=tmp_path / "elsewhere")
+    for each in (ws, other):
+        each.set_default_datastore(Datastore.register(each, "shared", str(tmp_path / "shared")))
+    mine = Model.register(ws, file, "digits")
+    file.write_bytes(b"another's")
+    theirs = Model.register(other, file, "digits")
+    assert (mine.version, theirs.version) == (1, 2)
+    assert Path(Model.get_model_path("digits", 1, ws)).read_bytes() == b"weights"
 
 
 def test_a_folder_keeps_its_name_and_its_files(ws, tmp_path):
