@@ -15,6 +15,10 @@ _MODULES = (
     "airflow_mlpipe.engine.runs",
     "airflow_mlpipe.engine.sensor",
     "airflow_mlpipe.storage.archive",
+    "airflow_mlpipe.storage.local_cache",
+    "airflow_mlpipe.storage.remote_documents",
+    "airflow_mlpipe.storage.remote_outputs",
+    "airflow_mlpipe.storage.s3",
     "jinja2.ext",
     "tarfile",
 )

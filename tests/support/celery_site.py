@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -20,11 +20,12 @@ from pathlib import Path
 import emulators
 import postgres
 import psutil
+import yaml
 
 from airflow_mlpipe.engine.rest import AirflowApi, Login
-from airflow_mlpipe.engine.server_settings import write_private
 
 REDIS = shutil.which("redis-server")
+COMPOSE = Path(__file__).parents[2] / "docker-compose.yaml"
 BUCKET = "mlpipe"
 PASSWORD = "for-tests"
 
@@ -53,8 +54,7 @@ class CelerySite:
         self.url = f"http://127.0.0.1:{emulators.free_port()}"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._env = self._environment(store, broker)
-        self._run("airflow", "db", "migrate")
-        self._run("mlpipe", "init", "team", "--path", str(self.machine("client").parent))
+        self._prepare()
 
     def machine(self, name: str) -> Path:
         """The workspace's folder on a machine."""
@@ -143,26 +143,18 @@ class CelerySite:
             assert time.monotonic() < deadline, {name: self.log(name)[-1500:] for name in self.processes}
             time.sleep(0.1)
 
-    def _run(self, program: str, *words: str) -> None:
-        env = self._env_on("client")
-        command = [Path(sys.executable).with_name(program), *words]
-        done = subprocess.run(
-            command, env=env, cwd=self.folder, capture_output=True, text=True, timeout=200, check=False
-        )
-        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    def _prepare(self) -> None:
+        """Do what docker-compose.yaml does before the services start."""
+        env = {**self._env_on("client"), "MLPIPE_ADMIN_PASSWORD": PASSWORD, "MLPIPE_WORKSPACE_NAME": "team"}
+        command = [sys.executable, COMPOSE.parent / "deploy" / "prepare.py"]
+        env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+        done = subprocess.run(command, env=env, cwd=self.folder, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, f"{done.stdout}{done.stderr}"
 
     def _environment(self, store: str, broker: str) -> dict[str, str]:
         rest = self.database.url.partition("://")[2]
-        passwords = self.folder / "passwords.json"
-        write_private(passwords, {"admin": PASSWORD})
-        bundles = [
-            {
-                "name": "mlpipe",
-                "classpath": "airflow_mlpipe.engine.bundle.WorkspaceBundle",
-                "kwargs": {"refresh_interval": 1},
-            }
-        ]
-        airflow = {
+        (self.folder / "dags").mkdir()
+        own = {
             "API__BASE_URL": self.url,
             "API__HOST": "127.0.0.1",
             "API__PORT": self.url.rpartition(":")[2],
@@ -170,40 +162,31 @@ class CelerySite:
             "API__WORKERS": "1",
             "API_AUTH__JWT_SECRET": secrets.token_hex(32),
             "CELERY__BROKER_URL": broker,
-            "CELERY__EXTRA_CELERY_CONFIG": json.dumps({"imports": ["airflow_mlpipe.engine.celery_worker"]}),
             "CELERY__RESULT_BACKEND": f"db+postgresql+psycopg://{rest}",
-            "CELERY__WORKER_PREFETCH_MULTIPLIER": "1",
             "CORE__DAGS_FOLDER": str(self.folder / "dags"),
             "CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "CORE__EXECUTOR": "CeleryExecutor",
             "CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-            "CORE__LOAD_EXAMPLES": "False",
-            "CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
             "CORE__PLUGINS_FOLDER": str(self.folder / "plugins"),
-            "CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
-            "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
-            "DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
-            "DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
+            "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.folder / "client" / "airflow" / "passwords.json"),
             "DAG_PROCESSOR__STALE_BUNDLE_CLEANUP_INTERVAL": "0",
             "DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg://{rest}",
             "DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"postgresql+asyncpg://{rest}",
-            "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
-            "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
-            "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "5",
-            "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "2",
             # A deployment waits longer; a test need not.
+            "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "2",
+            "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "5",
+            "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
             "SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "2",
             "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
             "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
             "SCHEDULER__TASK_QUEUED_TIMEOUT": "30",
             "SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "2",
-            "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
-            "USAGE_DATA_COLLECTION__ENABLED": "False",
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "MLPIPE_"))}
         return {
             **kept,
-            **{f"AIRFLOW__{name}": value for name, value in airflow.items()},
+            **_of_compose(),
+            **{f"AIRFLOW__{name}": value for name, value in own.items()},
             "MLPIPE_CATALOG_CONN": self.database.url.replace("/postgres?", "/catalog?"),
             "MLPIPE_DEFAULT_DATASTORE": f"s3://{BUCKET}",
             **{
@@ -231,6 +214,17 @@ def redis(folder: Path) -> Iterator[str]:
         process.wait()
 
 
+def _of_compose() -> dict[str, str]:
+    """Return the settings of the services of docker-compose.yaml that are no addresses, folders or secrets."""
+    described = yaml.safe_load(COMPOSE.read_text("utf-8"))["x-airflow"]["environment"]
+    chosen = {
+        name: value
+        for name, value in described.items()
+        if name.startswith(("AIRFLOW__", "MLPIPE_SETTINGS")) and "${" not in value
+    }
+    return {name: value for name, value in chosen.items() if not re.search("/opt/|/var/|http:", value)}
+
+
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -239,19 +233,10 @@ def _listens(port: int) -> bool:
 @contextmanager
 def running(folder: Path, workers: int = 2, slots: int = 4) -> Iterator[CelerySite]:
     """Run all of it with some workers."""
-    import psycopg
-    from botocore.session import Session
-
     with ExitStack() as stack:
         database = stack.enter_context(postgres.running())
         store = stack.enter_context(emulators.s3())
         broker = stack.enter_context(redis(folder))
-        with psycopg.connect(database.url, autocommit=True) as connection:
-            connection.execute("CREATE DATABASE catalog")
-        client = Session().create_client(
-            "s3", endpoint_url=store, aws_access_key_id="k", aws_secret_access_key="s", region_name="us-east-1"
-        )
-        client.create_bucket(Bucket=BUCKET)
         site = CelerySite(folder, database, store, broker)
         stack.callback(site.stop)
         for name in ("api-server", "dag-processor"):
