@@ -57,7 +57,7 @@ compose-demo:
 
 .PHONY: test
 test: $(VENV)/dev.stamp
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/dev.stamp
