@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 import shutil
 import stat
@@ -130,6 +131,19 @@ def test_the_secrets_that_are_made_are_those_that_are_required(tmp_path: Path) -
     assert len(base64.urlsafe_b64decode(made.pop("MLPIPE_FERNET_KEY"))) == 32
     assert all(re.fullmatch("[0-9a-f]{48}", secret) for secret in made.values())
     assert len(set(made.values())) == len(made)
+
+
+def test_docker_compose_takes_it(tmp_path: Path) -> None:
+    program = shutil.which("docker-compose")
+    if program is None:
+        pytest.skip("docker-compose is not installed: apt-get install docker-compose")
+    required = sorted(set(re.findall(r"\$\{(\w+):\?", COMPOSE.read_text("utf-8"))))
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "COMPOSE_PROFILES": "celery,docker,client"}
+    command = [program, "--file", str(COMPOSE), "config", "--quiet"]
+    whole = subprocess.run(command, env={**env, **dict.fromkeys(required, "x")}, capture_output=True, text=True)
+    assert (whole.returncode, whole.stderr) == (0, "")
+    refused = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert (refused.returncode, "see the head of docker-compose.yaml" in refused.stderr) == (1, True)
 
 
 def test_the_image_runs_as_nobody_special() -> None:

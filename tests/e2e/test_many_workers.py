@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from engine_site import eventually
 
 from airflow_mlpipe import CommandStep, Experiment, Pipeline, PipelineData, Workspace
+from airflow_mlpipe.sdk.housekeeping import verify_workspace
 
 pytestmark = [
     pytest.mark.airflow,
@@ -97,6 +99,12 @@ def test_a_lost_worker_a_killed_scheduler_and_a_restarted_database_cost_what_was
     assert {name for name, count in times.items() if count > 1} <= in_flight, (times, committed)
     run.find_step_run("last")[0].get_output_data("last").download(tmp_path / "down")
     assert [path.read_text() for path in (tmp_path / "down").rglob("*") if path.is_file()] == ["1045\n"]
+    assert verify_workspace(workspace, read_data=True).problems == []
+    passwords = site.machine("client").parent / "airflow" / "passwords.json"
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (passwords, site.machine("worker2") / "config.json")] == [
+        0o600,
+        0o600,
+    ]
 
 
 def completed(workspace: Workspace, run_id: str) -> set[str]:
