@@ -36,6 +36,7 @@ help:
 	@echo "make floors       import-linter: who may import whom"
 	@echo "make check        lint, types, floors and test"
 	@echo "make format       let ruff rewrite what it can"
+	@echo "make compose-demo start docker-compose.yaml, with secrets made for it, and run examples/digits on it"
 	@echo "make emulators    install servers that stand for S3, Azure and Google Cloud Storage; without them their tests skip"
 	@echo "make constraints  resolve every dependency anew into constraints.txt"
 	@echo "make clean        remove the environment, caches and the embedded workspace"
@@ -43,6 +44,16 @@ help:
 .PHONY: demo
 demo: $(VENV)/demo.stamp
 	@$(BIN)/python examples/digits/demo.py
+
+COMPOSE := docker compose
+.PHONY: compose-demo
+compose-demo:
+	@deploy/secrets.sh
+	@$(COMPOSE) up --detach --build --wait api-server scheduler dag-processor triggerer
+	@for parameters in "" "" "--parameter regularization=1.0"; do \
+	  $(COMPOSE) run --rm client mlpipe run examples/digits/pipeline.py $$parameters; \
+	done
+	@echo "the UI: http://127.0.0.1:8080, user admin, password MLPIPE_ADMIN_PASSWORD in .env"
 
 .PHONY: test
 test: $(VENV)/dev.stamp
@@ -114,5 +125,5 @@ $(VENV)/demo.stamp: $(PACKAGING) | $(BIN)/python
 
 $(VENV)/dev.stamp: $(VENV)/demo.stamp
 	@echo "installing the test tools into $(VENV)/"
-	@$(FIND_UV) $$UV pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[$(EXTRAS),postgres,s3,azure,gcs,http,mount,dev]'
+	@$(FIND_UV) $$UV pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[$(EXTRAS),celery,postgres,s3,azure,gcs,http,mount,dev]'
 	@touch $@

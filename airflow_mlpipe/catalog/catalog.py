@@ -7,11 +7,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_mlpipe.catalog.agreements import AgreementPart
 from airflow_mlpipe.catalog.connection import Database
 from airflow_mlpipe.catalog.datasets import DatasetPart
 from airflow_mlpipe.catalog.leases import LeasePart
 from airflow_mlpipe.catalog.models import ModelPart
 from airflow_mlpipe.catalog.part import utc_now
+from airflow_mlpipe.catalog.publications import PublicationPart
 from airflow_mlpipe.catalog.records import RecordPart
 from airflow_mlpipe.catalog.results import ResultPart
 from airflow_mlpipe.catalog.runs import RunPart
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
     from airflow_mlpipe.catalog.keeper import Keeper
 
 
-class Catalog(RunPart, StepPart, ResultPart, LeasePart, RecordPart, DatasetPart, ModelPart):
+class Catalog(
+    RunPart, StepPart, ResultPart, LeasePart, RecordPart, DatasetPart, ModelPart, AgreementPart, PublicationPart
+):
     """Experiments, runs, results and everything that is registered by name, in one database.
 
     Safe to use from many processes and threads, and in a child of a process that used it. Each writing method is one

@@ -21,6 +21,34 @@ StepStatus = Literal["not_started", "running", "completed", "reused", "failed", 
 FINAL_STEP_STATUSES: frozenset[str] = frozenset({"completed", "reused", "failed", "canceled", "not_run"})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkspaceRow:
+    """The workspace that a catalog is of.
+
+    Attributes:
+        id: a UUID.
+        name: its name.
+    """
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """One change of which spec a pipeline has.
+
+    Attributes:
+        version: of all pipelines, which this change made.
+        digest: of the spec that the pipeline has from then on; None: the pipeline was taken out.
+        name: of the pipeline.
+    """
+
+    version: str
+    digest: Digest | None
+    name: str
+
+
 @dataclass(slots=True, kw_only=True)
 class RunRow:
     """One run of a pipeline.

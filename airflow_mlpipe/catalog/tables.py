@@ -27,6 +27,18 @@ def _integer(name: str, *, nullable: bool = False) -> Column[int]:
 
 counters = Table("counters", metadata, _text("name", primary_key=True), _integer("value"))
 
+workspace = Table("workspace", metadata, _text("id", primary_key=True), _text("name"))
+
+publications = Table(
+    "publications",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    _text("version"),
+    _text("digest"),
+    _text("name"),
+    Index("ix_publications_name", "name", "seq"),
+)
+
 experiments = Table("experiments", metadata, _text("name", primary_key=True), _text("created_at"))
 
 specs = Table("specs", metadata, _text("digest", primary_key=True), _text("body"), _text("created_at"))

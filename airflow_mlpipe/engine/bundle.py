@@ -1,8 +1,8 @@
 """The pipelines of a workspace as an Airflow DAG bundle with versions.
 
-The truth is the workspace's registry (:mod:`airflow_mlpipe.engine.spec_registry`). What lies in the bundle's folders
-is made of it and can be made again: a few files that call the loader, one for each part of the registry that has
-pipelines.
+The truth is the workspace's registry (:mod:`airflow_mlpipe.engine.spec_registry`), in its folder or its catalog. What
+lies in the bundle's folders is made of it and can be made again: a few files that call the loader, one for each part of
+the registry that has pipelines.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from airflow_mlpipe.engine import dag_factory as dag_factory
 from airflow_mlpipe.engine import loader as loader
 from airflow_mlpipe.engine import room as room
 from airflow_mlpipe.engine.names import WORKSPACE_VARIABLE
-from airflow_mlpipe.engine.spec_registry import SpecRegistry
+from airflow_mlpipe.engine.settings import named_workspace, placed
+from airflow_mlpipe.engine.spec_registry import Registry
 from airflow_mlpipe.errors import ConfigError
 
-_FILE = '''"""Pipelines of the workspace {workspace}, as DAGs."""
+_FILE = '''"""Pipelines of a workspace, as DAGs."""
 
 from airflow_mlpipe.engine.loader import load_dags
 
@@ -49,16 +50,20 @@ class WorkspaceBundle(BaseDagBundle):
 
     def __init__(self, *, workspace: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        named = workspace or os.environ.get(WORKSPACE_VARIABLE)
-        if not named:
+        named = named_workspace(workspace)
+        if named is None:
             raise ConfigError(
                 f"DAG bundle '{self.name}' has no workspace: give it workspace= in [dag_processor] "
                 f"dag_bundle_config_list, or set {WORKSPACE_VARIABLE} to the path of its .mlpipe folder"
             )
-        self._workspace = str(named)
-        self._registry = SpecRegistry(Path(named))
+        self._workspace = named
         self._shown: str | None = None
         self._changed: list[Path] = []
+
+    @property
+    def _registry(self) -> Registry:
+        # Not when it is made: Airflow makes bundles also to ask for their names.
+        return loader.registry_at(Path(self._workspace))
 
     @property
     def path(self) -> Path:
@@ -109,7 +114,7 @@ class WorkspaceBundle(BaseDagBundle):
     def _files(self, version: str) -> dict[str, str]:
         # Each says the version in which its part changed last: the same text as long as nothing in it changes.
         return {
-            f"mlpipe_dags_{shard}.py": _FILE.format(workspace=self._workspace, version=changed, shard=shard)
+            f"mlpipe_dags_{shard}.py": _FILE.format(workspace=placed(self._workspace), version=changed, shard=shard)
             for shard, changed in self._registry.shards(version).items()
         }
 

@@ -18,7 +18,6 @@ from airflow_mlpipe.engine.rest import AirflowApi, Login
 from airflow_mlpipe.engine.room import Room
 from airflow_mlpipe.engine.server_settings import ServerHome
 from airflow_mlpipe.engine.server_state import ServerState
-from airflow_mlpipe.engine.spec_registry import SpecRegistry
 from airflow_mlpipe.errors import (
     ConfigError,
     MlpipeError,
@@ -28,6 +27,9 @@ from airflow_mlpipe.errors import (
 )
 from airflow_mlpipe.model.digest import short
 from airflow_mlpipe.model.spec import PipelineSpec
+
+URL_VARIABLE = "MLPIPE_AIRFLOW_URL"
+"""Environment variable with the address of a remote Airflow; before the setting ``airflow_url``."""
 
 USER_VARIABLE = "MLPIPE_AIRFLOW_USER"
 PASSWORD_VARIABLE = "MLPIPE_AIRFLOW_PASSWORD"
@@ -64,7 +66,6 @@ class ServerEngine:
         """Serve the workspace whose ``.mlpipe`` folder is `workspace_dir`."""
         self._room = Room(Path(workspace_dir).resolve())
         self._home = ServerHome(self._room.folder)
-        self._registry = SpecRegistry(self._room.folder)
         self._api: AirflowApi | None = None
         self._silent_since: float | None = None
 
@@ -110,8 +111,8 @@ class ServerEngine:
             self._be_well()
             self._make_pools(spec)
             # One spec of a pipeline at a time: of two that are published at once Airflow would see the last alone.
-            with self._registry.reserved(spec.name):
-                self._registry.publish(spec)
+            with self._room.registry.reserved(spec.name):
+                self._room.registry.publish(spec)
                 self._wait_until_shown(spec)
                 self._trigger(row, spec)
         except BaseException as error:
@@ -319,8 +320,8 @@ class ServerEngine:
 
 
 def remote_url(room: Room) -> str | None:
-    """Return the address of the Airflow that a workspace's setting ``airflow_url`` names, or None."""
-    url = room.config.get("settings", {}).get("airflow_url")
+    """Return the address of an Airflow elsewhere, or None: ``MLPIPE_AIRFLOW_URL``, else the setting ``airflow_url``."""
+    url = os.environ.get(URL_VARIABLE) or room.config.get("settings", {}).get("airflow_url")
     return None if not url else str(url).rstrip("/")
 
 

@@ -13,6 +13,7 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, Param, TaskGroup
 from airflow_mlpipe.engine.names import DONE, REUSE_CHECK, TAG, digest_tag, pool_of
 from airflow_mlpipe.engine.operators import PipelineDone, StepOperator
 from airflow_mlpipe.engine.sensor import ReuseSensor
+from airflow_mlpipe.engine.settings import lost_tries as usual_lost_tries
 from airflow_mlpipe.errors import PipelineError
 from airflow_mlpipe.model.graph import dependencies
 from airflow_mlpipe.model.parameter import ParameterSpec
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 MAX_ACTIVE = 1000
 """Tasks and runs of one DAG at a time. Pools, the executor and ``max_active_steps`` are the limits meant."""
 
+_AFTER_A_LOSS = timedelta(seconds=2)
+
 
 def build_dag(
     spec: PipelineSpec,
@@ -34,6 +37,7 @@ def build_dag(
     wait_for_inputs_s: float = 0.0,
     publish: Publish | None = None,
     depends_on_past: bool = False,
+    lost_tries: int | None = None,
     **dag_arguments: Any,
 ) -> DAG:
     """Return the DAG that runs `spec`.
@@ -48,6 +52,7 @@ def build_dag(
         wait_for_inputs_s: how long ``reuse_check`` waits for data that the pipeline reads, in seconds.
         publish: for a DAG file, where `spec` is an outline: packs and stores the pipeline when a run starts.
         depends_on_past: whether each task waits until that of the run before has succeeded or was reused.
+        lost_tries: how often a step is tried again whose worker was lost; None for what is usual where the DAG is read.
         **dag_arguments: more arguments of :class:`airflow.sdk.DAG`, e.g. ``catchup`` or ``max_active_runs``; ``tags``
             and ``params`` are added to the pipeline's own.
     """
@@ -71,7 +76,8 @@ def build_dag(
     dag = DAG(merged.pop("dag_id", spec.name), **merged)
     if fileloc is not None:
         dag.fileloc = fileloc
-    _add_tasks(spec, {"workspace": workspace, "wait_for_inputs_s": wait_for_inputs_s, "publish": publish}, dag=dag)
+    shared = {"workspace": workspace, "wait_for_inputs_s": wait_for_inputs_s, "publish": publish}
+    _add_tasks(spec, {**shared, "lost_tries": lost_tries}, dag=dag)
     return dag
 
 
@@ -163,10 +169,12 @@ def _add_tasks(spec: PipelineSpec, shared: dict[str, Any], **dag: DAG) -> tuple[
         wait_for_inputs_s=shared["wait_for_inputs_s"],
         **dag,
     )
+    asked = shared.get("lost_tries")
+    spare = usual_lost_tries({}) if asked is None else int(asked)
     tasks: dict[str, StepOperator] = {}
     for step in spec.steps:
         task = tasks[step.id] = StepOperator(
-            **_arguments(step), step_id=step.id, spec_digest=digest, workspace=place, **dag
+            **_arguments(step, spare), step_id=step.id, spec_digest=digest, workspace=place, **dag
         )
         task.set_upstream([sensor, *(tasks[upstream] for upstream in dependencies(step))])
     return sensor, tasks
@@ -193,7 +201,7 @@ def param(parameter: ParameterSpec) -> Param:
     return Param(parameter.default, type=parameter.json_type)
 
 
-def _arguments(step: StepSpec) -> dict[str, Any]:
+def _arguments(step: StepSpec, spare: int) -> dict[str, Any]:
     """Return the operator's arguments; defaults stay out, since each costs time in every parse."""
     arguments: dict[str, Any] = {"task_id": step.id, "doc_md": command_text(step)}
     if step.name != step.id:
@@ -201,6 +209,11 @@ def _arguments(step: StepSpec) -> dict[str, Any]:
     if step.retries:
         arguments["retries"] = step.retries
         arguments["retry_delay"] = timedelta(seconds=step.retry_delay_s)
+    if spare:
+        # Airflow does not tell a worker that is gone from a step that failed; the operator counts what the step's own
+        # failures are.
+        arguments.update(retries=step.retries + spare, own_retries=step.retries)
+        arguments.setdefault("retry_delay", _AFTER_A_LOSS)
     if step.timeout_s is not None and step.compute is None:
         # On a compute target the time counts from the start of its process, which may wait for a node and an image.
         arguments["execution_timeout"] = timedelta(seconds=step.timeout_s)

@@ -27,7 +27,6 @@ from airflow_mlpipe.engine.embedded import hold
 from airflow_mlpipe.engine.home import Home, use_home
 from airflow_mlpipe.engine.names import REUSE_CHECK, pool_of
 from airflow_mlpipe.engine.room import Room
-from airflow_mlpipe.engine.spec_registry import SpecRegistry
 from airflow_mlpipe.engine.workers import Worker, WorkerPool
 from airflow_mlpipe.errors import MlpipeError
 from airflow_mlpipe.model.digest import Digest
@@ -167,7 +166,7 @@ class Dispatcher:
             limits = {pool_of(name): slots for name, slots in self._room.compute_limits(spec).items()}
             self._pools = self._airflow.ensure_pools(self._session, limits)
             dag = self._airflow.write_dag(self._session, self._dag(row.spec_digest))
-            SpecRegistry(self._home.workspace).publish(spec)
+            self._room.registry.publish(spec)
             followed = self._airflow.FollowedRun(self._session, dag, row.id, self._room.conf(row))
         except Exception as error:
             # One run that cannot be started must not take the others down with it.

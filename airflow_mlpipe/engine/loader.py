@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlpipe.engine.names import WORKSPACE_VARIABLE
-from airflow_mlpipe.engine.spec_registry import SpecRegistry, shard_of
+from airflow_mlpipe.engine.settings import config_of, is_shared, lost_tries, named_workspace, placed, wait_for_inputs_s
+from airflow_mlpipe.engine.spec_registry import Registry, SpecRegistry, shard_of
+from airflow_mlpipe.errors import ConfigError
 from airflow_mlpipe.model.digest import short
 
 if TYPE_CHECKING:
@@ -30,18 +29,18 @@ def load_dags(
 
     Args:
         fileloc: the file that is shown as the DAGs' code: the caller's ``__file__``.
-        workspace: the ``.mlpipe`` folder; default is the one named by ``MLPIPE_WORKSPACE``, and no DAG without one, or
-            where a DAG bundle shows its pipelines already.
+        workspace: the ``.mlpipe`` folder; default is that of this machine, and no DAG without one, or where a DAG
+            bundle shows its pipelines already.
         version: of the registry; default is the newest.
         shard: only the pipelines of this part of the registry; default is all.
     """
     from airflow.sdk import get_parsing_context
 
-    named = workspace or os.environ.get(WORKSPACE_VARIABLE)
-    if not named or (workspace is None and _bundle_shows_them()):
+    named = named_workspace(workspace)
+    if named is None or (workspace is None and version is None and _bundle_shows_them()):
         return {}
     folder = Path(named)
-    registry = SpecRegistry(folder)
+    registry = registry_at(folder)
     wanted = get_parsing_context().dag_id
     if wanted is not None:
         digest = registry.digest_of(wanted, version)
@@ -69,22 +68,38 @@ def _bundle_shows_them() -> bool:
     return "WorkspaceBundle" in (conf.get("dag_processor", "dag_bundle_config_list", fallback="") or "")
 
 
-def _build(registry: SpecRegistry, name: str, digest: Digest, workspace: Path, fileloc: str) -> DAG:
+def registry_at(folder: Path) -> Registry:
+    """Return the registry of a workspace."""
+    if not is_shared(_config(folder)):
+        return SpecRegistry(folder)
+    # Here, not above: a workspace in one folder needs nothing of it to be parsed.
+    from airflow_mlpipe.engine.room import room_at
+
+    return room_at(str(folder)).registry
+
+
+def _build(registry: Registry, name: str, digest: Digest, workspace: Path, fileloc: str) -> DAG:
     from airflow_mlpipe.engine.dag_factory import build_dag
 
     spec = registry.spec(digest)
     if spec.name != name:
         raise ValueError(f"it is the spec of '{spec.name}'")
-    return build_dag(spec, workspace=workspace, fileloc=fileloc, wait_for_inputs_s=_wait_for_inputs_s(workspace))
+    config = _config(workspace)
+    return build_dag(
+        spec,
+        workspace=placed(workspace),
+        fileloc=fileloc,
+        wait_for_inputs_s=wait_for_inputs_s(config),
+        lost_tries=lost_tries(config),
+    )
 
 
-def _wait_for_inputs_s(workspace: Path) -> float:
-    """Return the setting of that name. Read here: what else opens a workspace is too much for a parse."""
+def _config(folder: Path) -> dict[str, Any]:
     try:
-        config = json.loads((workspace / "config.json").read_bytes())
-        return float(config.get("settings", {}).get("wait_for_inputs_s") or 0.0)
-    except (OSError, ValueError):
-        return 0.0
+        return config_of(folder)
+    except ConfigError:
+        # What reads the specs, or the tasks, will say what is wrong with it.
+        return {}
 
 
 def _broken(name: str, why: str) -> DAG:

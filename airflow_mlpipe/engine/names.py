@@ -29,6 +29,12 @@ DONE = "done"
 WORKSPACE_VARIABLE = "MLPIPE_WORKSPACE"
 """Environment variable that names the ``.mlpipe`` folder for DAGs that were not given one."""
 
+CATALOG_VARIABLE = "MLPIPE_CATALOG_CONN"
+"""Environment variable with the URL of a catalog that this machine shares with others."""
+
+SETTINGS_VARIABLE = "MLPIPE_SETTINGS"
+"""Environment variable with this machine's settings of a shared workspace, as a JSON object."""
+
 BUNDLE = "mlpipe"
 """Name of the DAG bundle with the pipelines of the workspace."""
 

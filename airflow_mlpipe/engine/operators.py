@@ -61,6 +61,8 @@ class StepOperator(BaseOperator):
             whose spec is made by its ReuseSensor when a run starts.
         workspace: the ``.mlpipe`` folder, or None for the one named by ``MLPIPE_WORKSPACE``.
         step_id: the step, by its id in the pipeline; by default the task's own id without its group.
+        own_retries: how many failures of the step itself are tried again, of the task's ``retries``; the others are for
+            tries whose worker was lost. None: all of them.
     """
 
     # User text is never a template, and no argument names a file to be read as one.
@@ -74,12 +76,14 @@ class StepOperator(BaseOperator):
         spec_digest: str | None = None,
         workspace: str | None = None,
         step_id: str | None = None,
+        own_retries: int | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("trigger_rule", TRIGGER_RULE)
         super().__init__(**kwargs)
         self.spec_digest = spec_digest
         self.workspace = workspace
+        self.own_retries = own_retries
         self.step_id = step_id or self.task_id.removeprefix(self.task_group.child_id("") if self.task_group else "")
         self._killed: str | None = None
 
@@ -153,6 +157,9 @@ class StepOperator(BaseOperator):
         attempt = Attempt(
             number=ti.try_number,
             last=ti.try_number > ti.max_tries,
+            own_retries=self.own_retries,
+            # A person who clears the task gives it a new one.
+            series=ti.max_tries,
             killed=lambda: self._killed,
             on_reason=lambda reason: self.log.info("why: %s", reason),
             on_line=lambda _stream, line: _step_log.info("%s", line),
@@ -169,9 +176,11 @@ class StepOperator(BaseOperator):
         except StepNotNeeded as reason:
             raise AirflowSkipException(str(reason)) from None
         except MlpipeError as error:
-            self._give_up(error)
-        except AirflowTaskTimeout:
+            self._give_up(error, final=run.has_failed(self.step_id))
+        except AirflowTaskTimeout as error:
             run.timed_out(self.step_id, attempt)
+            if run.has_failed(self.step_id):
+                raise AirflowFailException(str(error)) from error
             raise
         if reused:
             # Airflow's own way to skip tasks of this run, direct children or not; this task is a success.
@@ -181,12 +190,14 @@ class StepOperator(BaseOperator):
         """End the script: the task was ended from outside."""
         self._killed = "its task was ended from outside"
 
-    def _give_up(self, error: MlpipeError) -> NoReturn:
-        """Fail with one line; a user's mistake is not tried again."""
+    def _give_up(self, error: MlpipeError, final: bool = False) -> NoReturn:
+        """Fail with one line; a user's mistake, and what is `final`, is not tried again."""
         from airflow_mlpipe.engine.runs import is_final
 
         self.log.error("%s", error.message)
-        raise (AirflowFailException if is_final(error) else AirflowException)(error.message.splitlines()[0]) from None
+        raise (AirflowFailException if final or is_final(error) else AirflowException)(
+            error.message.splitlines()[0]
+        ) from None
 
 
 def _deferral(detached: StepDetached, run: EngineRun) -> TaskDeferred:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import importlib
+from importlib.util import find_spec
 
 _MODULES = (
     "airflow.dag_processing.bundles.local",
     "airflow.version",
     "airflow_mlpipe.engine.adopt",
+    "airflow_mlpipe.engine.bundle",
     "airflow_mlpipe.engine.connections",
     "airflow_mlpipe.engine.operators",
     "airflow_mlpipe.engine.runs",
     "airflow_mlpipe.engine.sensor",
     "airflow_mlpipe.storage.archive",
+    "airflow_mlpipe.storage.local_cache",
+    "airflow_mlpipe.storage.remote_documents",
+    "airflow_mlpipe.storage.remote_outputs",
+    "airflow_mlpipe.storage.s3",
     "jinja2.ext",
     "tarfile",
 )
+
+_IF_INSTALLED = ("psycopg", "s3fs")
+"""What a workspace may need that is not in one folder."""
 
 
 def preload() -> None:
@@ -23,7 +32,7 @@ def preload() -> None:
     from airflow.sdk.listener import get_listener_manager
     from airflow.sdk.plugins_manager import integrate_macros_plugins
 
-    for module in _MODULES:
+    for module in (*_MODULES, *(name for name in _IF_INSTALLED if find_spec(name) is not None)):
         importlib.import_module(module)
     # Both remember their answer, for which all installed distributions are searched for plugins.
     get_listener_manager()

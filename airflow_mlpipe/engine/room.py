@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -11,10 +10,13 @@ from typing import Any
 from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.catalog.connection import RECONNECT_S
 from airflow_mlpipe.catalog.rows import DatastoreRow, RunRow
+from airflow_mlpipe.engine.catalog_registry import registry_of
 from airflow_mlpipe.engine.flight import LEASE_TTL_S, LeaseKeeper
 from airflow_mlpipe.engine.image_identity import identity_of
 from airflow_mlpipe.engine.names import CONF_KEY, WORKSPACE_VARIABLE
 from airflow_mlpipe.engine.runs import EngineRun
+from airflow_mlpipe.engine.settings import config_of, is_shared, named_workspace, wait_for_inputs_s
+from airflow_mlpipe.engine.spec_registry import Registry
 from airflow_mlpipe.errors import ConfigError, NotFoundError
 from airflow_mlpipe.execution.provision import Environments, EnvironmentSettings
 from airflow_mlpipe.execution.site import Site
@@ -53,17 +55,13 @@ class Room:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The workspace's configuration file.
+        """The workspace's configuration file; it is made where the environment names a shared catalog.
 
         Raises:
             ConfigError: if there is none, or it is not JSON.
+            UnreachableError: if it is to be made, and the catalog's server does not answer.
         """
-        path = self.folder / "config.json"
-        try:
-            config: dict[str, Any] = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"workspace '{self.folder}': {path.name} cannot be read: {error}") from error
-        return config
+        return config_of(self.folder)
 
     @property
     def max_active_steps(self) -> int:
@@ -73,7 +71,12 @@ class Room:
     @property
     def wait_for_inputs_s(self) -> float:
         """How long a run waits for data that its pipeline reads, in seconds: the setting of that name, else not."""
-        return float(self.config.get("settings", {}).get("wait_for_inputs_s") or 0.0)
+        return wait_for_inputs_s(self.config)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The specs of its pipelines."""
+        return registry_of(self.folder, self.catalog if is_shared(self.config) else None)
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -233,7 +236,7 @@ def room_of(workspace: str | None, patience_s: float = RECONNECT_S) -> Room:
     Raises:
         ConfigError: if neither the operator nor the environment names a workspace.
     """
-    folder = workspace or os.environ.get(WORKSPACE_VARIABLE)
-    if not folder:
+    folder = named_workspace(workspace)
+    if folder is None:
         raise ConfigError(f"no workspace: set {WORKSPACE_VARIABLE} to the path of its .mlpipe folder")
     return room_at(folder, patience_s)

@@ -25,6 +25,7 @@ from airflow_mlpipe.errors import (
     OutputMissingError,
     ResultGoneError,
     StepStoppedError,
+    UnreachableError,
     UsageError,
 )
 from airflow_mlpipe.execution.attempt import StepKey, begin_attempt, carry_out, finish_attempt, staged_inputs
@@ -63,6 +64,8 @@ class Attempt:
         on_reason: gets why the step runs or is reused after all, in one or several lines.
         context: Airflow's, of the task that makes it.
         waits_elsewhere: whether its task can be waited for without a slot of a worker.
+        own_retries: how many failures of the step itself are tried again; None: as long as `last` is not so.
+        series: names the tries whose failures are counted together.
     """
 
     number: int
@@ -72,6 +75,8 @@ class Attempt:
     on_reason: Callable[[str], None] = lambda reason: None
     context: Any = None
     waits_elsewhere: bool = False
+    own_retries: int | None = None
+    series: int = 0
 
     def tell(self, decision: StepDecision) -> None:
         """Say why the step runs or is reused."""
@@ -298,6 +303,13 @@ class EngineRun:
         error = ExecutionError(f"step '{step.name}' was ended after its timeout of {step.timeout_s:g} s")
         self._failed(self._catalog.step(self.row.id, step_id), error, attempt)
 
+    def has_failed(self, step_id: str) -> bool:
+        """Whether the catalog knows that a step has failed for good; False if it cannot be asked."""
+        try:
+            return self._catalog.step(self.row.id, step_id).status == "failed"
+        except MlpipeError:
+            return False
+
     def lost(self, step_id: str, *, final: bool) -> None:
         """Note that the process that ran a step was killed.
 
@@ -421,7 +433,7 @@ class EngineRun:
 
     def _failed(self, row: StepRow, error: MlpipeError, attempt: Attempt) -> None:
         """Note a failed try; the last one of a step stops the run, unless the run goes on past failures."""
-        last = attempt.last or is_final(error)
+        last = attempt.last or is_final(error) or self._has_no_more(row, error, attempt)
         update = partial(
             self._catalog.update_step,
             self.row.id,
@@ -436,6 +448,13 @@ class EngineRun:
         counts = update(status="failed", ended_at=datetime.now(UTC))
         if counts and not self.row.continue_on_step_failure:
             self._catalog.request_stop(self.row.id, "failure", f"step '{row.name}' failed")
+
+    def _has_no_more(self, row: StepRow, error: MlpipeError, attempt: Attempt) -> bool:
+        """Count a failed try; returns whether the step has used up its own retries."""
+        if attempt.own_retries is None or isinstance(error, UnreachableError):
+            # A server that went away is lost to the step as its worker may be.
+            return False
+        return self._catalog.count_failure(f"{row.step_run_id} of {attempt.series}") > attempt.own_retries
 
 
 def is_final(error: MlpipeError) -> bool:

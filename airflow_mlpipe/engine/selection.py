@@ -37,11 +37,11 @@ class WorkspaceEngine:
     @property
     def name(self) -> str:
         """``server`` or ``embedded``: what runs what is submitted now."""
+        from airflow_mlpipe.engine.client import remote_url
         from airflow_mlpipe.engine.server_state import ServerState
 
         # Read anew: a notebook's workspace lives long.
-        room = Room(self._folder)
-        remote = room.config.get("settings", {}).get("airflow_url")
+        remote = remote_url(Room(self._folder))
         return "server" if remote or ServerState.of(self._home) is not None else "embedded"
 
     def submit(self, run_id: str) -> None:

@@ -1,5 +1,8 @@
 """Which spec each pipeline of a workspace has, now and at every version since the first. Knows nothing of Airflow.
 
+A workspace of one machine keeps it in its folder; one whose catalog is on a server, in the catalog
+(:mod:`airflow_mlpipe.engine.catalog_registry`).
+
 ``<workspace>/registry/specs/<digest>.json`` holds the specs, which never change, and ``<workspace>/registry/index`` one
 line for each change, oldest first::
 
@@ -14,13 +17,17 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_mlpipe.errors import ConfigError, NotFoundError, PipelineError
 from airflow_mlpipe.model.digest import Digest, digest_bytes
 from airflow_mlpipe.model.spec import PipelineSpec
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.catalog.rows import Publication
 
 FOLDER = "registry"
 """Name of the registry's folder in the workspace's."""
@@ -41,13 +48,49 @@ def shard_of(name: str) -> str:
     return digest_bytes(name.encode()).removeprefix("b3:")[0]
 
 
-class SpecRegistry:
-    """The specs of a workspace's pipelines. Safe to use from many processes."""
+def check_name(spec: PipelineSpec) -> None:
+    """See that a pipeline's name can be a DAG's.
 
-    def __init__(self, workspace: Path) -> None:
-        """Name the registry in the ``.mlpipe`` folder `workspace`; makes nothing."""
-        self._folder = Path(workspace) / FOLDER
-        self._index = self._folder / "index"
+    Raises:
+        PipelineError: if it cannot.
+    """
+    if _DAG_ID.fullmatch(spec.name) is None:
+        raise PipelineError(
+            f"pipeline name '{spec.name}' cannot be a DAG's; use 1 to 250 letters, digits, '_', '-' and '.'"
+        )
+
+
+def version_after(before: str, digest: str, name: str) -> str:
+    """Return the version that a change makes: its number, and a digest over the change and the version before."""
+    chain = digest_bytes(f"{before} {digest} {name}".encode()).removeprefix("b3:")[:12]
+    return f"{number_of(before) + 1}-{chain}"
+
+
+def number_of(version: str) -> int:
+    """Return how many changes have led to a version."""
+    return int(version.partition("-")[0])
+
+
+def entries_of(log: Iterable[Publication]) -> dict[str, tuple[Digest, str]]:
+    """Return, by pipeline, what the changes of `log` have led to: the digest of its spec and the version it came in."""
+    entries: dict[str, tuple[Digest, str]] = {}
+    for change in log:
+        if change.digest is None:
+            entries.pop(change.name, None)
+        else:
+            entries[change.name] = (change.digest, change.version)
+    return entries
+
+
+def shards_of(log: Sequence[Publication]) -> dict[str, str]:
+    """Return, for each part that has pipelines, the version in which it changed last."""
+    changed = {shard_of(change.name): change.version for change in log}
+    alive = {shard_of(name) for name in entries_of(log)}
+    return {shard: version for shard, version in changed.items() if shard in alive}
+
+
+class Registry(Protocol):
+    """The specs of a workspace's pipelines."""
 
     def publish(self, spec: PipelineSpec) -> str:
         """Make `spec` the current one of its pipeline and return the version in which it is that.
@@ -57,10 +100,56 @@ class SpecRegistry:
         Raises:
             PipelineError: if the pipeline's name cannot be a DAG's.
         """
-        if _DAG_ID.fullmatch(spec.name) is None:
-            raise PipelineError(
-                f"pipeline name '{spec.name}' cannot be a DAG's; use 1 to 250 letters, digits, '_', '-' and '.'"
-            )
+
+    def remove(self, name: str) -> str:
+        """Take a pipeline out and return the version without it. Its specs stay, for the runs that need them."""
+
+    def head(self) -> str:
+        """Return the newest version."""
+
+    def digest_of(self, name: str, version: str | None = None) -> Digest | None:
+        """Return the digest of a pipeline's spec in a version, or None if it has none there.
+
+        Raises:
+            NotFoundError: if there is no such version.
+        """
+
+    def entries(self, version: str | None = None) -> dict[str, tuple[Digest, str]]:
+        """Return, by pipeline, the digest of its spec in a version, and the version that brought it.
+
+        Raises:
+            NotFoundError: if there is no such version.
+        """
+
+    def shards(self, version: str | None = None) -> dict[str, str]:
+        """Return, for each part that has pipelines in a version, the version in which it changed last.
+
+        Raises:
+            NotFoundError: if there is no such version.
+        """
+
+    def spec(self, digest: Digest) -> PipelineSpec:
+        """Return a spec.
+
+        Raises:
+            OSError, ValueError, MlpipeError: if it cannot be read.
+        """
+
+    def reserved(self, name: str) -> AbstractContextManager[None]:
+        """Hold a pipeline, waiting for it: nobody else who reserves it publishes it meanwhile."""
+
+
+class SpecRegistry:
+    """A registry in the workspace's folder. Safe to use from many processes."""
+
+    def __init__(self, workspace: Path) -> None:
+        """Name the registry in the ``.mlpipe`` folder `workspace`; makes nothing."""
+        self._folder = Path(workspace) / FOLDER
+        self._index = self._folder / "index"
+
+    def publish(self, spec: PipelineSpec) -> str:
+        """See :meth:`Registry.publish`."""
+        check_name(spec)
         with self._writing():
             index = self._read()
             if _last_of(index, spec.name) != spec.digest:
@@ -69,7 +158,7 @@ class SpecRegistry:
             return _head(index)
 
     def remove(self, name: str) -> str:
-        """Take a pipeline out and return the version without it. Its specs stay, for the runs that need them."""
+        """See :meth:`Registry.remove`."""
         with self._writing():
             index = self._read()
             if _last_of(index, name) is not None:
@@ -77,7 +166,7 @@ class SpecRegistry:
             return _head(index)
 
     def head(self) -> str:
-        """Return the newest version."""
+        """See :meth:`Registry.head`."""
         try:
             with self._index.open("rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
@@ -86,52 +175,36 @@ class SpecRegistry:
             return EMPTY
 
     def digest_of(self, name: str, version: str | None = None) -> Digest | None:
-        """Return the digest of a pipeline's spec in a version, or None if it has none there.
-
-        Raises:
-            NotFoundError: if there is no such version.
-        """
+        """See :meth:`Registry.digest_of`."""
         return _last_of(self._until(version), name)
 
     def entries(self, version: str | None = None) -> dict[str, tuple[Digest, str]]:
-        """Return, by pipeline, the digest of its spec in a version, and the version that brought it.
-
-        Raises:
-            NotFoundError: if there is no such version.
-        """
-        entries: dict[str, tuple[Digest, str]] = {}
-        for line in self._until(version).decode().splitlines():
-            made, digest, name = line.split(" ")
-            if digest == _GONE:
-                entries.pop(name, None)
-            else:
-                entries[name] = (digest, made)
-        return entries
+        """See :meth:`Registry.entries`."""
+        return entries_of(self.log(version))
 
     def shards(self, version: str | None = None) -> dict[str, str]:
-        """Return, for each part that has pipelines in a version, the version in which it changed last.
+        """See :meth:`Registry.shards`."""
+        return shards_of(self.log(version))
+
+    def log(self, version: str | None = None) -> list[Publication]:
+        """Return every change up to a version, oldest first.
 
         Raises:
             NotFoundError: if there is no such version.
         """
-        shards: dict[str, str] = {}
-        alive = {shard_of(name) for name in self.entries(version)}
-        for line in self._until(version).decode().splitlines():
-            made, _, name = line.split(" ")
-            shards[shard_of(name)] = made
-        return {shard: made for shard, made in shards.items() if shard in alive}
+        # Here, not above: a parse of one DAG needs nothing of the catalog.
+        from airflow_mlpipe.catalog.rows import Publication
+
+        lines = (line.split(" ") for line in self._until(version).decode().splitlines())
+        return [Publication(version=v, digest=None if d == _GONE else d, name=name) for v, d, name in lines]
 
     def spec(self, digest: Digest) -> PipelineSpec:
-        """Return a spec.
-
-        Raises:
-            OSError, ValueError: if it cannot be read.
-        """
+        """See :meth:`Registry.spec`."""
         return PipelineSpec.from_json(self._path(digest).read_bytes())
 
     @contextmanager
     def reserved(self, name: str) -> Iterator[None]:
-        """Hold a pipeline, waiting for it: nobody else who reserves it publishes it meanwhile."""
+        """See :meth:`Registry.reserved`."""
         folder = self._folder / "locks"
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / name).open("a") as lock:
@@ -152,10 +225,7 @@ class SpecRegistry:
         draft.replace(path)
 
     def _append(self, index: bytes, name: str, digest: str) -> bytes:
-        before = _head(index)
-        number = int(before.partition("-")[0]) + 1
-        chain = digest_bytes(f"{before} {digest} {name}".encode()).removeprefix("b3:")[:12]
-        line = f"{number}-{chain} {digest} {name}\n".encode()
+        line = f"{version_after(_head(index), digest, name)} {digest} {name}\n".encode()
         with self._index.open("ab") as file:
             # What a writer left half-written when it was killed.
             file.truncate(len(index))

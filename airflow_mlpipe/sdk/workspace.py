@@ -24,7 +24,7 @@ from airflow_mlpipe.sdk.workspace_config import (
     write_config,
 )
 from airflow_mlpipe.sdk.workspace_documents import WorkspaceDocuments
-from airflow_mlpipe.sdk.workspace_folder import catalog_url, make_workspace, open_or_make, store_url
+from airflow_mlpipe.sdk.workspace_folder import catalog_url, make_workspace, open_or_make, shared_or_own, store_url
 
 if TYPE_CHECKING:
     from airflow_mlpipe.catalog.catalog import Catalog
@@ -142,7 +142,11 @@ class Workspace(WorkspaceDocuments):
         path: str | os.PathLike[str] | None = None,
         **kwargs: Any,
     ) -> Workspace:
-        """Make an embedded workspace.
+        """Make an embedded workspace, or one that machines share.
+
+        The latter if ``MLPIPE_CATALOG_CONN`` names a catalog on a server: it keeps what it is told there, and its
+        datastores lie below the URL of ``MLPIPE_DEFAULT_DATASTORE``, if that is set. Where the catalog has the
+        workspace already, the folder becomes this machine's of it.
 
         Args:
             name: its name, up to 255 printable characters.
@@ -174,7 +178,7 @@ class Workspace(WorkspaceDocuments):
         if not (folder / FILE).is_file():
             if exist_ok and path is None and (known := _matching(name, subscription_id, resource_group)):
                 return cls._of(*known[0]) if len(known) == 1 else cls.get(name, None, subscription_id, resource_group)
-            return cls._of(folder, make_workspace(folder, wanted))
+            return cls._of(folder, make_workspace(folder, *shared_or_own(wanted)))
         there = read_config(folder / FILE)
         if not exist_ok or there.workspace_name != name:
             raise ConfigError(

@@ -20,6 +20,12 @@ FILE = "config.json"
 VARIABLE = "MLPIPE_WORKSPACE"
 """Environment variable that names the workspace: its folder, the folder above it or a configuration file."""
 
+CATALOG_VARIABLE = "MLPIPE_CATALOG_CONN"
+"""Environment variable with the URL of a catalog that this machine shares; its own folder is then that of VARIABLE."""
+
+STORE_VARIABLE = "MLPIPE_DEFAULT_DATASTORE"
+"""Environment variable with the URL below which a new shared workspace keeps what its machines share."""
+
 ADVICE = "run 'mlpipe init' in the project's folder to make a workspace, or give the path of its configuration file"
 
 
@@ -69,12 +75,17 @@ def find_config(path: Path | None = None) -> tuple[Path, WorkspaceConfig]:
 
     Args:
         path: a file, or the folder to start from; by default what ``MLPIPE_WORKSPACE`` names, else the working
-            directory. From a folder the search goes up to the root, as in v1.
+            directory. From a folder the search goes up to the root, as in v1. Where ``MLPIPE_CATALOG_CONN`` names a
+            catalog, ``MLPIPE_WORKSPACE`` is this machine's ``.mlpipe`` folder, and is made.
 
     Raises:
         ConfigError: if there is none, or it is malformed.
     """
     named = os.environ.get(VARIABLE) if path is None else None
+    if named and os.environ.get(CATALOG_VARIABLE):
+        from airflow_mlpipe.catalog.joining import join_workspace
+
+        join_workspace(Path(named))
     start = Path(named) if named else path or Path.cwd()
     told = f" (from {VARIABLE})" if named else ""
     start = start.expanduser().absolute()
@@ -126,7 +137,8 @@ def write_config(path: Path, config: WorkspaceConfig) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=FILE, delete=False, encoding="utf-8") as file:
             file.write(json.dumps(values, indent=2) + "\n")
-        Path(file.name).chmod(0o644)
+        # A catalog's URL may hold a password.
+        Path(file.name).chmod(0o600 if config.catalog_conn else 0o644)
         Path(file.name).replace(path)
     except OSError as error:
         raise ConfigError(f"workspace configuration '{path}' cannot be written: {error.strerror}") from error

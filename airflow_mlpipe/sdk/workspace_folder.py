@@ -6,13 +6,23 @@ import fcntl
 import os
 import sys
 import uuid
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.errors import ConfigError
 from airflow_mlpipe.sdk import registry
-from airflow_mlpipe.sdk.workspace_config import FILE, FOLDER, WorkspaceConfig, is_own, read_config, write_config
+from airflow_mlpipe.sdk.workspace_config import (
+    CATALOG_VARIABLE,
+    FILE,
+    FOLDER,
+    STORE_VARIABLE,
+    WorkspaceConfig,
+    is_own,
+    read_config,
+    write_config,
+)
 
 if TYPE_CHECKING:
     from airflow_mlpipe.catalog.catalog import Catalog
@@ -33,15 +43,22 @@ def store_url(url: str, folder: Path, config: WorkspaceConfig) -> str:
     return f"{folder.as_uri()}/{url.removeprefix(old)}" if url.startswith(old) else url
 
 
-def make_workspace(folder: Path, config: WorkspaceConfig) -> WorkspaceConfig:
+def make_workspace(folder: Path, config: WorkspaceConfig, store: str | None = None) -> WorkspaceConfig:
     """Make the workspace `config` in `folder` unless there is one, and return what is there then.
 
-    Safe against another process that does the same, and against one that died half-way.
+    Safe against another process that does the same, and against one that died half-way. A catalog on a server that has
+    a workspace already keeps it: `folder` becomes this machine's of that one.
+
+    Args:
+        folder: the ``.mlpipe`` folder.
+        config: the workspace; its `id` and `folder` are given here.
+        store: URL below which the datastores that every workspace has are; by default in `folder`.
 
     Raises:
-        ConfigError: if the folder cannot be made or the catalog cannot be created.
+        ConfigError: if the folder cannot be made, the catalog cannot be created, or is of a workspace of another name.
     """
     from airflow_mlpipe.catalog.catalog import Catalog
+    from airflow_mlpipe.catalog.rows import WorkspaceRow
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,18 +66,34 @@ def make_workspace(folder: Path, config: WorkspaceConfig) -> WorkspaceConfig:
             fcntl.flock(gate, fcntl.LOCK_EX)
             if (folder / FILE).is_file():
                 return read_config(folder / FILE)
-            made = replace(config, id=str(uuid.uuid4()), folder=str(folder))
+            catalog = Catalog.create(catalog_url(folder, config))
+            named = WorkspaceRow(id=str(uuid.uuid4()), name=config.workspace_name)
+            kept = catalog.name_workspace(named) if config.catalog_conn else named
+            if kept.name != named.name:
+                raise ConfigError(f"the catalog is of workspace '{kept.name}', not '{named.name}'; give it that name")
+            made = replace(config, id=kept.id, folder=str(folder))
             # The workspace lies inside of projects under version control, and is no part of them.
             (folder / ".gitignore").write_text("*\n", encoding="utf-8")
             (folder / "work").mkdir(exist_ok=True)
-            catalog = Catalog.create(catalog_url(folder, made))
-            _register_stores(catalog, folder)
+            known = {row.name for row in catalog.list_datastores()} if config.catalog_conn else set()
+            _register_stores(catalog, folder, store, known)
             write_config(folder / FILE, made)
             catalog.close()
     except OSError as error:
         raise ConfigError(f"workspace '{config.workspace_name}' cannot be made in '{folder}': {error}") from error
     registry.remember(folder)
     return made
+
+
+def shared_or_own(config: WorkspaceConfig) -> tuple[WorkspaceConfig, str | None]:
+    """Return what to make of a new workspace: its configuration, and the URL below which its first datastores lie.
+
+    One that machines share if the environment names a catalog on a server.
+    """
+    url = os.environ.get(CATALOG_VARIABLE)
+    if not url:
+        return config, None
+    return replace(config, catalog_conn=url), os.environ.get(STORE_VARIABLE) or None
 
 
 def open_or_make(path: Path, config: WorkspaceConfig) -> tuple[Path, WorkspaceConfig]:
@@ -111,10 +144,14 @@ def _moved(folder: Path, config: WorkspaceConfig) -> WorkspaceConfig:
     return config
 
 
-def _register_stores(catalog: Catalog, folder: Path) -> None:
+def _register_stores(catalog: Catalog, folder: Path, store: str | None, known: Collection[str]) -> None:
     from airflow_mlpipe.catalog.rows import DatastoreRow
 
     for name in BORN_WITH:
+        if name in known:
+            continue
         root = folder / "stores" / name
-        root.mkdir(parents=True, exist_ok=True)
-        catalog.put_datastore(DatastoreRow(name=name, url=root.as_uri(), is_default=name == DEFAULT_DATASTORE))
+        if store is None:
+            root.mkdir(parents=True, exist_ok=True)
+        url = root.as_uri() if store is None else f"{store.rstrip('/')}/{name}"
+        catalog.put_datastore(DatastoreRow(name=name, url=url, is_default=name == DEFAULT_DATASTORE))

@@ -58,6 +58,15 @@ def test_skipped_parents_are_no_obstacle_but_a_skipped_sensor_is():
     assert {task.trigger_rule for task in tasks if task.task_id != "reuse_check"} == {"none_failed_min_one_success"}
 
 
+def test_tries_for_lost_workers_are_beside_the_steps_own():
+    end = dag_of(diamond(retries=1, retry_delay_s=7.5), lost_tries=2).get_task("end")
+    assert (end.retries, end.own_retries, end.retry_delay) == (3, 1, timedelta(seconds=7.5))
+    first = dag_of(diamond(), lost_tries=2).get_task("end")
+    assert (first.retries, first.own_retries) == (2, 0)
+    # Airflow's own delay of five minutes is for failures.
+    assert first.retry_delay == timedelta(seconds=2)
+
+
 def test_retries_delay_timeout_and_pool_are_the_steps_own():
     task = dag_of(diamond(retries=2, retry_delay_s=7.5, timeout_s=90, compute="gpu")).get_task("end")
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from engine_site import shell
 
-from airflow_mlpipe.engine.spec_registry import EMPTY, SpecRegistry, shard_of
+from airflow_mlpipe.catalog.catalog import Catalog
+from airflow_mlpipe.engine.catalog_registry import CatalogRegistry, registry_of
+from airflow_mlpipe.engine.spec_registry import EMPTY, Registry, SpecRegistry, shard_of
 from airflow_mlpipe.errors import NotFoundError, PipelineError
 from airflow_mlpipe.model.spec import PipelineSpec
 
@@ -19,16 +22,28 @@ def spec(name: str, line: str = "true") -> PipelineSpec:
 
 
 @pytest.fixture
-def registry(tmp_path: Path) -> SpecRegistry:
+def in_folder(tmp_path: Path) -> SpecRegistry:
     return SpecRegistry(tmp_path)
 
 
-def test_nothing_was_published(registry: SpecRegistry):
+@pytest.fixture
+def in_catalog(tmp_path: Path) -> Iterator[CatalogRegistry]:
+    catalog = Catalog.create(f"sqlite:///{tmp_path}/catalog.db")
+    yield CatalogRegistry(catalog)
+    catalog.close()
+
+
+@pytest.fixture(params=["in_folder", "in_catalog"])
+def registry(request: pytest.FixtureRequest) -> Registry:
+    return request.getfixturevalue(request.param)
+
+
+def test_nothing_was_published(registry: Registry):
     assert (registry.head(), registry.entries(), registry.shards()) == (EMPTY, {}, {})
     assert registry.digest_of("p") is None
 
 
-def test_each_version_keeps_what_was_current_in_it(registry: SpecRegistry):
+def test_each_version_keeps_what_was_current_in_it(registry: Registry):
     first = registry.publish(spec("p"))
     second = registry.publish(spec("q"))
     third = registry.publish(spec("p", "false"))
@@ -42,7 +57,7 @@ def test_each_version_keeps_what_was_current_in_it(registry: SpecRegistry):
     assert registry.spec(spec("p").digest) == spec("p")
 
 
-def test_the_same_spec_again_is_no_new_version(registry: SpecRegistry):
+def test_the_same_spec_again_is_no_new_version(registry: Registry):
     version = registry.publish(spec("p"))
 
     assert registry.publish(spec("p")) == version
@@ -59,7 +74,7 @@ def test_versions_tell_histories_apart(tmp_path: Path):
     assert one.publish(spec("q")) != two.publish(spec("q"))
 
 
-def test_a_removed_pipeline_is_gone_but_not_from_the_versions_before(registry: SpecRegistry):
+def test_a_removed_pipeline_is_gone_but_not_from_the_versions_before(registry: Registry):
     version = registry.publish(spec("p"))
     registry.remove("p")
 
@@ -69,7 +84,7 @@ def test_a_removed_pipeline_is_gone_but_not_from_the_versions_before(registry: S
     assert registry.publish(spec("p")) == registry.head()
 
 
-def test_a_part_changes_only_with_its_own_pipelines(registry: SpecRegistry):
+def test_a_part_changes_only_with_its_own_pipelines(registry: Registry):
     names = [f"p{i}" for i in range(40)]
     for name in names:
         registry.publish(spec(name))
@@ -80,7 +95,7 @@ def test_a_part_changes_only_with_its_own_pipelines(registry: SpecRegistry):
     assert set(before) == {shard_of(name) for name in names}
 
 
-def test_an_unknown_version_is_said(registry: SpecRegistry):
+def test_an_unknown_version_is_said(registry: Registry):
     head = registry.publish(spec("p"))
 
     with pytest.raises(NotFoundError, match=f"no version '7-abc'; its newest is '{head}'"):
@@ -88,14 +103,15 @@ def test_an_unknown_version_is_said(registry: SpecRegistry):
 
 
 @pytest.mark.parametrize("name", ["a b", "", "é", "a/b", "x" * 251])
-def test_a_name_that_no_dag_can_have_is_refused(registry: SpecRegistry, name: str):
+def test_a_name_that_no_dag_can_have_is_refused(registry: Registry, name: str):
     with pytest.raises(PipelineError, match="cannot be a DAG's"):
         registry.publish(spec(name))
 
     assert registry.head() == EMPTY
 
 
-def test_a_line_half_written_is_as_if_it_never_was(registry: SpecRegistry):
+def test_a_line_half_written_is_as_if_it_never_was(in_folder: SpecRegistry):
+    registry = in_folder
     head = registry.publish(spec("p"))
     with registry._index.open("ab") as file:
         file.write(b"2-0123456789ab b3:00")
@@ -106,7 +122,26 @@ def test_a_line_half_written_is_as_if_it_never_was(registry: SpecRegistry):
     assert set(registry.entries()) == {"p", "q"}
 
 
-def test_writers_side_by_side_lose_nothing(registry: SpecRegistry, tmp_path: Path):
+def test_both_make_the_same_versions_and_the_catalog_takes_over_what_the_folder_had(
+    in_folder: SpecRegistry, in_catalog: CatalogRegistry, tmp_path: Path
+):
+    for registry in (in_folder, in_catalog):
+        for each in (spec("p"), spec("q"), spec("p", "false")):
+            registry.publish(each)
+        registry.remove("q")
+    assert in_catalog.entries() == in_folder.entries()
+    assert in_catalog.head() == in_folder.head()
+
+    empty = Catalog.create(f"sqlite:///{tmp_path}/other.db")
+    for _ in range(2):
+        taken_over = registry_of(tmp_path, empty)
+        assert (taken_over.head(), taken_over.entries()) == (in_folder.head(), in_folder.entries())
+        assert taken_over.spec(spec("p").digest) == spec("p")
+    empty.close()
+
+
+def test_writers_side_by_side_lose_nothing(in_folder: SpecRegistry, tmp_path: Path):
+    registry = in_folder
     code = """
 import sys, pathlib
 from airflow_mlpipe.engine.spec_registry import SpecRegistry
