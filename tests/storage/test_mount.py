@@ -63,8 +63,8 @@ def proxy(s3_server: str) -> Iterator[Proxy]:
 def store(mounts: None, proxy: Proxy) -> Iterator[RemoteStore]:
     """A store behind a proxy with a small file and a large one."""
     url = f"s3://mounts-{next(NUMBERS)}"
-    options = {"endpoint_url": proxy.url, "key": "id", "secret": SECRET, "deadline_s": 2.0}
-    # A busy machine takes longer than that to store the large one.
+    options = {"endpoint_url": proxy.url, "key": "id", "secret": SECRET, "deadline_s": 5.0}
+    # A busy machine may take longer than that to store the large one.
     patient = open_store("s3store", url, {**options, "deadline_s": 60.0})
     assert isinstance(patient, RemoteStore)
     patient.create_container()
