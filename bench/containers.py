@@ -1,6 +1,6 @@
 """What a step in a container takes beside ``docker run`` of the same command, in turns, and how fast its log is copied.
 
-    .venv/bin/python bench/containers.py IMAGE [NETWORK]     # an image with a shell that the engine has; by default none
+    .venv/bin/python bench/containers.py IMAGE [NETWORK]   # an image with a shell that the engine has; network none
 
 The step is whole: staged, run in its container, its output hashed and committed. The process that makes it has Airflow
 and Docker's library loaded, as a worker has.
@@ -29,7 +29,7 @@ from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.model.step import Argument, StepSpec
 
 TURNS = 15
-LOG_BYTES = 1 << 26
+LOG_BYTES = 1 << 30
 LINE = "0123456789" * 10
 
 
@@ -48,7 +48,7 @@ def main(image: str, network: str = "none") -> None:
         over = [step - run for step, run in zip(steps, plain, strict=True)]
         print(f"overhead: least {min(over):.3f} s, median {statistics.median(over):.3f} s; load {load:.1f}")
         line = f"yes {LINE} | head -c {LOG_BYTES}"
-        print(f"a log of 1 GiB in lines of {len(LINE)} bytes: {bench.step(line, write=False):.0f} s")
+        print(f"a log of {LOG_BYTES >> 20} MiB in lines of {len(LINE)} bytes: {bench.step(line, write=False):.0f} s")
         print(f"the same by docker run to a file: {bench.plain(line, write=False):.0f} s")
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from airflow_mlpipe.model.compute import ComputeSpec
+    from airflow_mlpipe.model.environment import EnvironmentLock, EnvironmentSpec
 
 DEFAULT_ENGINE = "airflow_mlpipe.engine.selection:WorkspaceEngine"
 
@@ -21,6 +22,8 @@ SERVER = "airflow_mlpipe.engine.server_control:ServerControl"
 _CONNECTIONS = "airflow_mlpipe.engine.connections"
 
 _IMAGES = "airflow_mlpipe.engine.image_identity"
+
+_BUILDER = "airflow_mlpipe.engine.image_build"
 
 
 class Engine(Protocol):
@@ -99,6 +102,22 @@ def image_identity(workspace_dir: Path, compute: ComputeSpec, image: str) -> str
     if find_spec("docker") is None:
         return None
     return cast("str | None", import_module(_IMAGES).identity_of(workspace_dir, compute, image))
+
+
+def build_image(
+    workspace_dir: Path, target: str, spec: EnvironmentSpec, lock: EnvironmentLock | None, say: Callable[[str], None]
+) -> str:
+    """Build the image of an environment on a compute target of a Docker engine; returns the image's name.
+
+    Raises:
+        ConfigError: if Docker's library is not installed, or the target is none of a Docker engine.
+        EnvironmentBuildError: if it cannot be built.
+    """
+    if find_spec("docker") is None:
+        raise ConfigError(
+            "images are built by Docker's library, which is missing: pip install 'airflow-mlpipe[airflow]'"
+        )
+    return cast(str, import_module(_BUILDER).build_on(workspace_dir, target, spec, lock, say))
 
 
 def _load(dotted: str, workspace_dir: Path) -> object:

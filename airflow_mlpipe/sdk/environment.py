@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -259,7 +260,8 @@ class Environment:
 
         Args:
             workspace: keeps what was chosen.
-            image_build_compute: accepted as in v1, not used.
+            image_build_compute: name of a compute target of a Docker engine, which then builds its image, as it does for
+                a step that needs it; by default it is built for processes of this machine.
 
         Returns:
             what ``wait_for_completion(show_output=True)`` follows the build with.
@@ -267,10 +269,12 @@ class Environment:
         Raises:
             ConfigError: if it refers to an environment that is not registered.
         """
+        from airflow_mlpipe.sdk.engine import build_image
         from airflow_mlpipe.sdk.environment_build import EnvironmentBuild
         from airflow_mlpipe.sdk.submit import environments_of
 
-        return EnvironmentBuild(self.resolve(workspace), environments_of(workspace))
+        image = None if image_build_compute is None else partial(build_image, workspace.dir, image_build_compute)
+        return EnvironmentBuild(self.resolve(workspace), environments_of(workspace), image)
 
     def build_local(self, workspace: Workspace, platform: str | None = None, **kwargs: object) -> EnvironmentBuild:
         """Do what :meth:`build` does, wait for it and print its progress.

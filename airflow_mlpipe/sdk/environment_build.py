@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.errors import MlpipeError
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.workspace import Workspace
 
 
+ImageBuild = Callable[[EnvironmentSpec, EnvironmentLock | None, Callable[[str], None]], str]
+"""Gets an environment, its packages and what is given each line of progress; returns the name of its image."""
+
+
 class EnvironmentBuild:
     """A build that goes on in the background; v1's ImageBuildDetails.
 
@@ -27,13 +31,15 @@ class EnvironmentBuild:
         lock: the packages that were chosen, once that is known; None for an environment that asks for nothing.
     """
 
-    def __init__(self, spec: EnvironmentSpec, environments: Environments) -> None:
+    def __init__(self, spec: EnvironmentSpec, environments: Environments, image: ImageBuild | None = None) -> None:
         """Begin to build.
 
         Args:
             spec: the environment.
             environments: of the workspace.
+            image: builds its image as well; None for no image.
         """
+        self._image = image
         self.environment_name = spec.name
         self.environment_version = spec.version
         self.lock: EnvironmentLock | None = None
@@ -110,6 +116,10 @@ class EnvironmentBuild:
 
     def _build(self) -> None:
         self.lock = self._environments.locks.of(self._spec, renew=True, say=self._say)
+        if self._image is not None:
+            name = self._image(self._spec, self.lock, self._say)
+            self._say(f"image of environment '{self.environment_name}': {name}")
+            return
         if self.lock is None:
             self._say(
                 f"environment '{self.environment_name}' asks for nothing: its steps run on an interpreter as it is"

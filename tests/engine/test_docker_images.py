@@ -18,7 +18,7 @@ from docker_site import TARGET, output_of, put_target, try_step
 from engine_site import Site, shell
 from wheels import PackageIndex
 
-from airflow_mlpipe import CommandStep, Experiment, Pipeline, RunConfiguration, Workspace
+from airflow_mlpipe import CommandStep, Environment, Experiment, Pipeline, RunConfiguration, Workspace
 from airflow_mlpipe.engine.docker_engine import DockerEngine
 from airflow_mlpipe.engine.image_build import BUILT_LABEL, ImageBuilder
 from airflow_mlpipe.engine.images import Images
@@ -307,3 +307,18 @@ def test_a_connection_is_for_its_registry_only(
     lost = Images(DockerEngine.at(docker_engine.url), target(docker_engine, None, registry_conn_id="lost"), tmp_path)
     with pytest.raises(ConfigError, match="compute target 'box': there is no connection 'lost'"):
         lost.login("x")
+
+
+def test_an_environment_is_built_by_name(
+    workspace: Workspace, docker_engine: Engine, busybox_image: str, remove: list[str]
+) -> None:
+    workspace.catalog.put_compute(target(docker_engine, None))
+    environment = Environment.from_dockerfile("byname", f"FROM {busybox_image}\nRUN echo by name > /made\n")
+    build = environment.build(workspace, image_build_compute=TARGET).wait_for_completion(show_output=False)
+    (name,) = [line.rpartition(" ")[2] for line in build.log.splitlines() if line.startswith("image of environment")]
+    remove.append(name)
+    assert "RUN echo by name > /made" in build.log
+    assert docker_engine.client.api.inspect_image(name)["Config"]["Labels"][BUILT_LABEL] == "byname"
+    with pytest.raises(ConfigError, match="image_build_compute='aml' runs steps by local"):
+        workspace.catalog.put_compute(ComputeSpec(name="aml"))
+        environment.build(workspace, image_build_compute="aml").wait_for_completion(show_output=False)
