@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from airflow_mlpipe.errors import EnvironmentBuildError, StepStoppedError
 from airflow_mlpipe.execution.conda import find_conda
-from airflow_mlpipe.execution.core import PACKAGE, core_requirements, own_minor
+from airflow_mlpipe.execution.core import PACKAGE, core_beside, core_digest, own_minor
 from airflow_mlpipe.execution.interpreters import base_interpreter, interpreter
 from airflow_mlpipe.execution.uv import STOP_CHECK_S, Say, find_uv, never, run_tool, silent
 from airflow_mlpipe.model.digest import JsonValue, digest_json, hex_part
@@ -123,7 +123,7 @@ class Venvs:
             "format": FORMAT,
             "python": [lock.python, base_interpreter() if ours else ""],
             "packages": [list(lock.packages), list(lock.conda)],
-            "core": [str(PACKAGE), list(core_requirements())],
+            "core": [str(PACKAGE), list(core_beside(lock))],
         }
         return hex_part(digest_json("venv", made_of))[:_SHORT]
 
@@ -250,9 +250,18 @@ def install(
         run_tool([uv, "venv", "--no-project", "--python", python, str(folder)], failure, say=silent, stop=stop)
     with tempfile.TemporaryDirectory(prefix="mlpipe-") as given:
         wanted = Path(given, "requirements.txt")
-        wanted.write_text("".join(f"{line}\n" for line in (*lock.packages, *core_requirements(), "pip")))
+        wanted.write_text("".join(f"{line}\n" for line in (*lock.packages, *core_beside(lock))), encoding="utf-8")
         argv = [uv, "pip", "install", "--python", str(folder / "bin" / "python"), *lock.index_options]
-        run_tool([*argv, "--requirements", str(wanted)], failure, say=say, stop=stop)
+        argv += ["--requirements", str(wanted)]
+        if lock.core_of == core_digest():
+            # Everything was chosen: nothing is left to resolve, and if all of it was here before, nothing to ask for.
+            argv.append("--no-deps")
+            try:
+                run_tool([*argv, "--offline"], failure, stop=stop)
+                return
+            except EnvironmentBuildError:
+                pass
+        run_tool(argv, failure, say=say, stop=stop)
 
 
 def site_packages(folder: Path) -> Path:

@@ -8,7 +8,7 @@ import subprocess
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from wheels import PackageIndex
+from wheels import only_index
 
 from airflow_mlpipe.errors import EnvironmentBuildError, StepStoppedError
 from airflow_mlpipe.execution import core, resolution, venvs
@@ -25,17 +25,9 @@ NEVER = timedelta(0)
 @pytest.fixture
 def index(tmp_path, monkeypatch):
     """The only index of this machine; the core of this package is one small package from it."""
-    index = PackageIndex(tmp_path / "index")
-    index.add("pip", "1")
-    index.add("core-need", "1")
+    index = only_index(tmp_path, monkeypatch, "core-need")
     index.add("base", "1")
     index.add("tool", "1", ["base"])
-    monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
-    for name in ("UV_INDEX", "UV_EXTRA_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_FIND_LINKS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
-    for module in (core, resolution, venvs):
-        monkeypatch.setattr(module, "core_requirements", lambda: ("core-need>=1",))
     return index
 
 
@@ -69,6 +61,7 @@ class TestLocks:
         assert first.identity == {"python": first.python, "implementation": "cpython", "base": "1", "tool": "1"}
         index.add("tool", "2")
         assert lock_of(store) == first
+        assert first.core == ("core-need==1", "pip==1")
         assert lock_of(store, renew=True).packages == ("tool==2",)
         assert lock_of(store).packages == ("tool==2",)
 
@@ -105,12 +98,14 @@ class TestLocks:
         assert "\n" not in error.value.message
         assert not store.listed("manifests/environments")
 
-    def test_a_package_that_does_not_go_with_ours_says_so(self, index, store):
+    def test_a_package_that_does_not_go_with_ours_says_so(self, index, store, monkeypatch):
+        index.add("needy", "1", ["core-need<1"])
         index.add("core-need", "0.5")
+        monkeypatch.setattr(resolution, "core_requirements", lambda: ("core-need>=1",))
         with pytest.raises(
-            EnvironmentBuildError, match=r"do not go together with what airflow_mlpipe needs.*core-need>=1"
+            EnvironmentBuildError, match=r"do not go together with what airflow_mlpipe needs.*core-need"
         ):
-            lock_of(store, EnvironmentSpec(name="mine", pip_packages=("core-need<1",)))
+            lock_of(store, EnvironmentSpec(name="mine", pip_packages=("needy",)))
 
     def test_notes_are_kept_and_said(self, index, store):
         said = []
@@ -176,6 +171,17 @@ class TestVenvs:
         printed(venv, "import tool.part")
         (site_packages(venv.folder) / "tool" / "cache.bin").write_text("x")
         assert not built.provide(lock, "mine").built
+
+    def test_a_lock_of_another_release_gets_what_this_one_needs(self, index, store, built):
+        lock = lock_of(store).model_copy(update={"core": ("core-need==0",), "core_of": "b3:0"})
+        assert printed(built.provide(lock, "mine"), "import tool, core_need; print(core_need.__version__)") == "1"
+
+    def test_what_both_need_belongs_to_the_user_s_packages(self, index, store):
+        index.add("shared", "1")
+        index.add("core-need", "2", ["shared"])
+        index.add("tool", "2", ["shared"])
+        lock = lock_of(store)
+        assert (lock.packages, lock.core) == (("shared==1", "tool==2"), ("core-need==2", "pip==1"))
 
     def test_a_failed_build_leaves_nothing(self, index, store, built):
         lock = lock_of(store)

@@ -8,6 +8,8 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 
 class PackageIndex:
     """A folder that installers read as an index.
@@ -44,6 +46,26 @@ class PackageIndex:
                 wheel.writestr(zipfile.ZipInfo(path), text)
         links = "".join(f'<a href="{path.name}">{path.name}</a>\n' for path in sorted(folder.glob("*.whl")))
         (folder / "index.html").write_text(f"<!DOCTYPE html><html><body>\n{links}</body></html>\n")
+
+
+def only_index(folder: Path, monkeypatch: pytest.MonkeyPatch, *core: str) -> PackageIndex:
+    """Make an index the only one of this machine, and `core` all that this package needs inside of an environment.
+
+    Args:
+        folder: for the index and the installer's cache.
+        monkeypatch: takes it back.
+        core: requirements; each is a package that the index has.
+    """
+    index = PackageIndex(folder / "index")
+    for name in ("pip", *core):
+        index.add(name, "1")
+    for name in ("UV_INDEX", "UV_EXTRA_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_FIND_LINKS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
+    monkeypatch.setenv("UV_CACHE_DIR", str(folder / "cache"))
+    for module in ("core", "resolution"):
+        monkeypatch.setattr(f"airflow_mlpipe.execution.{module}.core_requirements", lambda: core)
+    return index
 
 
 def _hash(text: str) -> str:
