@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.catalog.connection import RECONNECT_S
 from airflow_mlpipe.catalog.rows import DatastoreRow, RunRow
 from airflow_mlpipe.engine.flight import LEASE_TTL_S, LeaseKeeper
+from airflow_mlpipe.engine.image_identity import identity_of
 from airflow_mlpipe.engine.names import CONF_KEY, WORKSPACE_VARIABLE
 from airflow_mlpipe.engine.runs import EngineRun
 from airflow_mlpipe.errors import ConfigError, NotFoundError
 from airflow_mlpipe.execution.provision import Environments, EnvironmentSettings
 from airflow_mlpipe.execution.site import Site
 from airflow_mlpipe.execution.step_environments import StepEnvironments
+from airflow_mlpipe.execution.step_images import StepImages
 from airflow_mlpipe.model.compute import ComputeSpec
 from airflow_mlpipe.model.data import is_web
 from airflow_mlpipe.model.digest import Digest
@@ -98,8 +100,15 @@ class Room:
     @cached_property
     def facts(self) -> WorkspaceFacts:
         """What the planner asks of this workspace."""
-        software = StepEnvironments(self.folder, self.documents, self.index, environments=self.environments)
+        software = StepEnvironments(
+            self.folder, self.documents, self.index, environments=self.environments, images=self.images
+        )
         return WorkspaceFacts(self.catalog, self.store, self.documents, self.index, software)
+
+    @cached_property
+    def images(self) -> StepImages:
+        """What the images of steps are, asked of their engines."""
+        return StepImages(self.compute, partial(identity_of, self.folder))
 
     @cached_property
     def environments(self) -> Environments:

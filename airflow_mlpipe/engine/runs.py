@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlpipe.catalog.leases import waiting_reason
 from airflow_mlpipe.catalog.rows import RunRow, StepRow
 from airflow_mlpipe.engine.carriers import carrier_of
+from airflow_mlpipe.engine.container_sweep import sweep
 from airflow_mlpipe.engine.flight import StepWaits, pause_s
 from airflow_mlpipe.errors import (
     EnvironmentBuildError,
@@ -27,7 +28,7 @@ from airflow_mlpipe.errors import (
     UsageError,
 )
 from airflow_mlpipe.execution.attempt import StepKey, run_attempt
-from airflow_mlpipe.execution.contract import RunIdentity
+from airflow_mlpipe.execution.contract import RunIdentity, step_run_folder
 from airflow_mlpipe.execution.deliver import publish
 from airflow_mlpipe.model.graph import consumers, producers
 from airflow_mlpipe.model.result import StepResult
@@ -109,6 +110,7 @@ class EngineRun:
         Raises:
             MissingDataError: if a dataset that a step reads does not exist.
         """
+        self.room.images.forget()
         rows = {row.step_id: row for row in self._catalog.steps(self.row.id)}
         replans = 0
         while True:
@@ -144,6 +146,7 @@ class EngineRun:
             UsageError, OutputMissingError, EnvironmentBuildError: another try would end the same way.
             MlpipeError: another try may help.
         """
+        self.room.images.forget()
         step = self.spec.step_by_id[step_id]
         row = self._catalog.step(self.row.id, step_id)
         if row.status in ("completed", "reused") and row.result_id is not None:
@@ -260,6 +263,7 @@ class EngineRun:
             return
         row = self._catalog.step(self.row.id, step_id)
         self._catalog.drop_leases(row.step_run_id)
+        sweep(self.room.folder, self._catalog, tries=step_run_folder(self.room.folder, row.step_run_id))
         error = MlpipeError(f"step '{row.name}': the process that ran it was killed")
         self._failed(row, error, Attempt(row.try_number or 1, last=final))
 

@@ -141,6 +141,7 @@ class Here:
             work=try_folder(run.workspace, run.step_run_id, order.number),
             software=software,
             passed=site.passed,
+            streamed=software.sees_mounts,
         )
         exit: Exit | None = None
         kept: Kept | None = None

@@ -87,7 +87,9 @@ def _pip_words(options: Sequence[str]) -> list[str]:
 
 def _dockerfile(lock: EnvironmentLock | None, base: str, pip: str) -> str:
     options = "".join(f"{word} " for word in (() if lock is None else _pip_words(lock.index_options)))
-    install = f"{pip} install --no-cache-dir --disable-pip-version-check --root-user-action=ignore"
+    # A Python of the base's own distribution refuses otherwise; what it protects is the image's own business.
+    variable = "PIP_BREAK_SYSTEM_PACKAGES=1"
+    install = f"{variable} {pip} install --no-cache-dir --disable-pip-version-check --root-user-action=ignore"
     lines = [
         f"FROM {base}",
         *(f"ARG {name}" for name in BUILD_ARGUMENTS),

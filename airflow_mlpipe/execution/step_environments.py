@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +32,7 @@ class StepEnvironments:
         index: remembers what each snapshot imports.
         snapshots: those that are at hand, by digest; others are read from `store`.
         environments: what environments were resolved to; by default those in `store`, built if need be.
+        images: tells of the image that a step runs in, see ``StepImages``.
     """
 
     def __init__(
@@ -41,12 +42,14 @@ class StepEnvironments:
         index: StatIndex,
         snapshots: Mapping[Digest, Snapshot] = MappingProxyType({}),
         environments: Environments | None = None,
+        images: Callable[[StepSpec], Mapping[str, JsonValue] | None] = lambda step: None,
     ) -> None:
         self._folder = workspace_dir
         self._store = store
         self._index = index
         self._snapshots = snapshots
         self._environments = environments or Environments(store, EnvironmentSettings())
+        self._images = images
         self._interpreters: dict[str | None, Interpreter | None] = {None: None}
         self._imports: dict[Digest | None, frozenset[str]] = {None: frozenset()}
         self._known: dict[tuple[str, frozenset[str]], Mapping[str, JsonValue]] = {}
@@ -55,7 +58,8 @@ class StepEnvironments:
         """Return the identity of the software `step` runs on.
 
         Of an environment with packages it is Python and all that it was resolved to, which is the same wherever the
-        step runs; it is resolved here if it was not yet. Of an interpreter as it is, see ``describe_environment``.
+        step runs; it is resolved here if it was not yet. An image that the environment names
+        counts as well where it is used. Of an interpreter as it is, see ``describe_environment``.
 
         Raises:
             MissingDataError: if its snapshot is not stored and what it imports is not known either.
@@ -64,8 +68,11 @@ class StepEnvironments:
             EnvironmentBuildError: if its packages cannot be resolved, or its user's interpreter is not there.
         """
         lock = self._environments.lock(step.environment)
+        image = self._images(step)
         if lock is not None:
-            return lock.identity
+            return {**lock.identity, **(image or {})}
+        if image is not None:
+            return image
         if step.snapshot is not None and step.snapshot not in self._imports:
             self._imports[step.snapshot] = self._imports_of(step.snapshot)
         key = (step.environment.model_dump_json(), self._imports[step.snapshot])

@@ -47,6 +47,13 @@ class EnvironmentSpec(Frozen):
     variables: dict[str, str] = {}
 
     @property
+    def image(self) -> str | None:
+        """The image it names, with its registry."""
+        registry, image = self.docker_registry, self.docker_image
+        named = not registry or not image or image.startswith(f"{registry}/")
+        return image if named else f"{registry}/{image}"
+
+    @property
     def has_packages(self) -> bool:
         """Whether something is to be installed, as far as its words say."""
         return not self.user_managed and bool(self.conda_packages or self.pip_packages or self.python_version)

@@ -18,11 +18,11 @@ from airflow_mlpipe import (
 )
 from airflow_mlpipe.errors import ConfigError, ParameterError, PipelineError
 from airflow_mlpipe.model.compute import Resources
+from airflow_mlpipe.model.docker_arguments import resources_of_arguments
 from airflow_mlpipe.model.environment import EnvironmentSpec
 from airflow_mlpipe.model.quantity import GIB
 from airflow_mlpipe.sdk.asked import asked_by
 from airflow_mlpipe.sdk.compile import compile_pipeline, problems_of
-from airflow_mlpipe.sdk.docker_arguments import resources_of_arguments
 
 GPU = ResourceConfiguration(gpu=1)
 
