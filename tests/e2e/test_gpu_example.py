@@ -44,3 +44,9 @@ def test_it_trains_on_this_machine_and_is_reused_on_another_target(here):
 
 def test_asking_for_a_gpu_changes_no_key(here):
     assert demo("--gpus", "1") == here
+
+
+@pytest.mark.docker
+def test_a_container_makes_the_same_of_the_same_key(here, docker_engine, python_image):
+    options = ("--on", "docker", "--image", python_image, "--network", "none", "--engine-url", docker_engine.url)
+    assert demo(*options) == here
