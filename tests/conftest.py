@@ -15,6 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cluster_site import Cluster
     from container_engine import Engine, PrivateEngine
 
     from airflow_mlpipe import Workspace
@@ -129,6 +130,33 @@ def mlpipe_image(docker_engine: Engine) -> str:
 
     _skip_if(images.missing())
     return images.python(docker_engine, "airflow-mlpipe")
+
+
+@pytest.fixture(scope="session")
+def session_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """The Kubernetes cluster of this session. Tests take `cluster`."""
+    import cluster_site
+
+    _skip_if(cluster_site.missing())
+    if cluster_site.REAL in os.environ:
+        with cluster_site.real() as found:
+            yield found
+        return
+    engine = request.getfixturevalue("docker_engine")
+    images = {name: request.getfixturevalue(f"{name}_image") for name in ("busybox", "python", "mlpipe")}
+    with cluster_site.standin(engine, images) as found:
+        yield found
+
+
+@pytest.fixture
+def cluster(session_cluster: Cluster) -> Iterator[Cluster]:
+    """A Kubernetes cluster: the stand-in, or the real one that ``MLPIPE_KUBECONFIG`` names.
+
+    Tests that take it carry the marker ``k8s``. A fault that one has asked for ends with it.
+    """
+    yield session_cluster
+    if session_cluster.is_standin:
+        session_cluster.faults.clear()
 
 
 def _skip_if(reason: str | None) -> None:

@@ -201,7 +201,8 @@ def _arguments(step: StepSpec) -> dict[str, Any]:
     if step.retries:
         arguments["retries"] = step.retries
         arguments["retry_delay"] = timedelta(seconds=step.retry_delay_s)
-    if step.timeout_s is not None:
+    if step.timeout_s is not None and step.compute is None:
+        # On a compute target the time counts from the start of its process, which may wait for a node and an image.
         arguments["execution_timeout"] = timedelta(seconds=step.timeout_s)
     if step.compute is not None:
         arguments["pool"] = pool_of(step.compute)

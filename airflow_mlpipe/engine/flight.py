@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Any
 
 from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.catalog.rows import Lease
@@ -37,6 +38,20 @@ class StepWaits(Exception):
         self.pause_s = pause_s
 
 
+class StepDetached(Exception):
+    """The step goes on by itself: whoever waits for it needs no slot, and keeps its lease alive.
+
+    Attributes:
+        found_by: what finds it again, as JSON.
+        token: of its lease, or None if it has none.
+    """
+
+    def __init__(self, found_by: dict[str, Any], token: str | None) -> None:
+        super().__init__("the step goes on by itself")
+        self.found_by = found_by
+        self.token = token
+
+
 def pause_s(lease: Lease, now: datetime) -> float:
     """Return how long to wait before asking again: short at first, later a twentieth of what it has taken so far.
 
@@ -64,19 +79,28 @@ class LeaseKeeper:
 
     @contextmanager
     def keeping(self, token: str) -> Iterator[None]:
-        """Keep a lease alive in this block, and give it back however the block ends."""
+        """Keep a lease alive in this block, and give it back however the block ends, unless somebody else goes on.
+
+        Raises:
+            StepDetached: whatever the block raised of it; the lease is kept by whoever catches that.
+        """
         with self._lock:
             self._tokens.add(token)
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._beat, name="leases", daemon=True)
                 self._thread.start()
+        release = True
         try:
             yield
+        except StepDetached:
+            release = False
+            raise
         finally:
             with self._lock:
                 self._tokens.discard(token)
             try:
-                self._catalog.release_lease(token)
+                if release:
+                    self._catalog.release_lease(token)
             except MlpipeError as error:
                 # What the step came to matters more. Nobody renews the lease, so that it ends all the same.
                 _log.warning("a lease could not be given back and will expire: %s", error.message)

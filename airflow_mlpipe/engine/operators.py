@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,12 +15,16 @@ from airflow.sdk.exceptions import (
     AirflowSkipException,
     AirflowTaskTimeout,
     DownstreamTasksSkipped,
+    TaskDeferred,
 )
 
 from airflow_mlpipe.errors import MlpipeError, PipelineError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_mlpipe.engine.flight import StepDetached
+    from airflow_mlpipe.engine.runs import Attempt, EngineRun
 
 _step_log = logging.getLogger("airflow.task.step")
 
@@ -118,10 +122,20 @@ class StepOperator(BaseOperator):
 
         While another step computes the same, the slot is given back: Airflow shows ``up_for_reschedule``.
         """
+        self._carry_out(context, lambda run, attempt: run.step(self.step_id, attempt))
+
+    def resume(self, context: Context, event: dict[str, Any]) -> None:
+        """Come back to a step that was waited for without a slot; `event` is what its trigger says."""
+        from airflow_mlpipe.engine.flight import StepDetached
+
+        detached = StepDetached(event["found_by"], event["token"])
+        self._carry_out(context, lambda run, attempt: run.resume(self.step_id, attempt, detached, event["waited"]))
+
+    def _carry_out(self, context: Context, work: Callable[[EngineRun, Attempt], list[str]]) -> None:
         # Here, not above: a parse reads the spec alone and needs neither catalog nor storage.
         from airflow_mlpipe.engine.adopt import Share
         from airflow_mlpipe.engine.connections import ask_airflow
-        from airflow_mlpipe.engine.flight import StepWaits
+        from airflow_mlpipe.engine.flight import StepDetached, StepWaits
         from airflow_mlpipe.engine.room import room_of
         from airflow_mlpipe.engine.runs import Attempt, StepNotNeeded
         from airflow_mlpipe.execution.processes import die_with_parent
@@ -143,11 +157,15 @@ class StepOperator(BaseOperator):
             on_reason=lambda reason: self.log.info("why: %s", reason),
             on_line=lambda _stream, line: _step_log.info("%s", line),
             context=context,
+            # An embedded engine has no triggerer.
+            waits_elsewhere=run.row.engine == "server",
         )
         try:
-            reused = run.step(self.step_id, attempt)
+            reused = work(run, attempt)
         except StepWaits as wait:
             raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=wait.pause_s)) from None
+        except StepDetached as detached:
+            raise _deferral(detached, run) from None
         except StepNotNeeded as reason:
             raise AirflowSkipException(str(reason)) from None
         except MlpipeError as error:
@@ -169,3 +187,13 @@ class StepOperator(BaseOperator):
 
         self.log.error("%s", error.message)
         raise (AirflowFailException if is_final(error) else AirflowException)(error.message.splitlines()[0]) from None
+
+
+def _deferral(detached: StepDetached, run: EngineRun) -> TaskDeferred:
+    """Return what gives a task's slot back until its step has ended."""
+    from airflow_mlpipe.engine.pods.trigger import PodTrigger
+
+    trigger = PodTrigger(
+        workspace=str(run.room.folder), run_id=run.row.id, token=detached.token, found_by=detached.found_by
+    )
+    return TaskDeferred(trigger=trigger, method_name="resume")

@@ -17,7 +17,7 @@ from airflow_mlpipe.catalog.leases import waiting_reason
 from airflow_mlpipe.catalog.rows import RunRow, StepRow
 from airflow_mlpipe.engine.carriers import carrier_of
 from airflow_mlpipe.engine.container_sweep import sweep
-from airflow_mlpipe.engine.flight import StepWaits, pause_s
+from airflow_mlpipe.engine.flight import StepDetached, StepWaits, pause_s
 from airflow_mlpipe.errors import (
     EnvironmentBuildError,
     ExecutionError,
@@ -27,7 +27,8 @@ from airflow_mlpipe.errors import (
     StepStoppedError,
     UsageError,
 )
-from airflow_mlpipe.execution.attempt import StepKey, run_attempt
+from airflow_mlpipe.execution.attempt import StepKey, begin_attempt, carry_out, finish_attempt, staged_inputs
+from airflow_mlpipe.execution.carrier import Detachable, Order
 from airflow_mlpipe.execution.contract import RunIdentity, step_run_folder
 from airflow_mlpipe.execution.deliver import publish
 from airflow_mlpipe.model.graph import consumers, producers
@@ -60,6 +61,7 @@ class Attempt:
         on_line: gets each line the step prints, with ``stdout`` or ``stderr``.
         on_reason: gets why the step runs or is reused after all, in one or several lines.
         context: Airflow's, of the task that makes it.
+        waits_elsewhere: whether its task can be waited for without a slot of a worker.
     """
 
     number: int
@@ -68,6 +70,7 @@ class Attempt:
     on_line: Callable[[str, str], None] | None = None
     on_reason: Callable[[str], None] = lambda reason: None
     context: Any = None
+    waits_elsewhere: bool = False
 
     def tell(self, decision: StepDecision) -> None:
         """Say why the step runs or is reused."""
@@ -142,6 +145,7 @@ class EngineRun:
         Raises:
             StepNotNeeded: if a producer has no result although nothing failed.
             StepWaits: if another step computes the same; nothing has been done, and it is to be called again.
+            StepDetached: if the step goes on by itself; :meth:`resume` is to be called once it has ended.
             StepStoppedError: if the run was stopped or cancelled.
             UsageError, OutputMissingError, EnvironmentBuildError: another try would end the same way.
             MlpipeError: another try may help.
@@ -158,9 +162,41 @@ class EngineRun:
             self._catalog.resume_run(self.row, [], [step_id], reopen=False)
             row = self._catalog.step(self.row.id, step_id)
         results = self._inputs(step)
+        return self._settled(row, attempt, lambda: self._reuse_or_run(step, row, results, attempt))
+
+    def resume(self, step_id: str, attempt: Attempt, detached: StepDetached, waited: Mapping[str, Any]) -> list[str]:
+        """Come back to a step that went on by itself: it has ended, or is to be ended.
+
+        Args:
+            step_id: the step.
+            attempt: the try that has begun it.
+            detached: what :meth:`step` has raised.
+            waited: what whoever has waited for it knows.
+
+        Returns and raises what :meth:`step` does.
+        """
+        step = self.spec.step_by_id[step_id]
+        row = self._catalog.step(self.row.id, step_id)
+        if row.status in ("completed", "reused") and row.result_id is not None:
+            return self._ahead(step_id, self._catalog.get_result(row.result_id))
+
+        def finished() -> StepResult:
+            key = _begun_key(row)
+            carrier = carrier_of(self.room.compute(step), self.room, attempt.context)
+            if not isinstance(carrier, Detachable):
+                raise UsageError(f"step '{row.name}': its compute target was changed while it ran; run it again")
+            order = self._order(step, row, key, self._inputs(step), attempt)
+            with nullcontext() if detached.token is None else self.room.leases.keeping(detached.token):
+                carried = carrier.attach(order, self.room.site, detached.found_by, waited)
+                return finish_attempt(order, key, carried, self.room.site)
+
+        return self._settled(row, attempt, finished)
+
+    def _settled(self, row: StepRow, attempt: Attempt, work: Callable[[], StepResult]) -> list[str]:
+        """Do a step's work, note how it ended, and look ahead."""
         try:
-            result = self._reuse_or_run(step, row, results, attempt)
-        except StepWaits:
+            result = work()
+        except (StepWaits, StepDetached):
             raise
         except StepStoppedError as error:
             self._end(row, "canceled", self.stop_reason() or error.message, attempt.number)
@@ -171,7 +207,7 @@ class EngineRun:
         except Exception as error:
             self._failed(row, MlpipeError(f"step '{row.name}': {type(error).__name__}: {error}"), attempt)
             raise
-        return self._ahead(step_id, result)
+        return self._ahead(row.step_id, result)
 
     def _reuse_or_run(
         self, step: StepSpec, row: StepRow, results: Mapping[str, StepResult], attempt: Attempt
@@ -189,17 +225,25 @@ class EngineRun:
                 if decision.result is not None:
                     return decision.result
             attempt.tell(decision)
-            return run_attempt(
-                step,
-                self._identity(row),
-                key_of(decision),
-                results,
-                self.room.site,
-                carrier=carrier_of(self.room.compute(step), self.room, attempt.context),
-                number=attempt.number,
-                stop=lambda: attempt.killed() or self.stop_reason(),
-                on_line=attempt.on_line,
-            )
+            key = key_of(decision)
+            order = self._order(step, row, key, results, attempt)
+            carrier = carrier_of(self.room.compute(step), self.room, attempt.context)
+            if attempt.waits_elsewhere and isinstance(carrier, Detachable) and carrier.detaches:
+                begin_attempt(order, key, self.room.site)
+                raise StepDetached(carrier.detach(order, self.room.site), token)
+            return carry_out(order, key, self.room.site, carrier)
+
+    def _order(
+        self, step: StepSpec, row: StepRow, key: StepKey, results: Mapping[str, StepResult], attempt: Attempt
+    ) -> Order:
+        return Order(
+            step=step,
+            run=self._identity(row),
+            inputs=staged_inputs(step, key, results),
+            number=attempt.number,
+            stop=lambda: attempt.killed() or self.stop_reason(),
+            on_line=attempt.on_line,
+        )
 
     def _decided(
         self, step: StepSpec, row: StepRow, results: Mapping[str, StepResult], attempt: Attempt
@@ -409,4 +453,12 @@ def key_of(decision: StepDecision) -> StepKey:
         derivation=decision.derivation,
         components=decision.components,
         reason=decision.reason,
+    )
+
+
+def _begun_key(row: StepRow) -> StepKey:
+    """Return the key of a try that was begun, as its row has it."""
+    assert row.fingerprint is not None and row.derivation is not None and row.components is not None
+    return StepKey(
+        fingerprint=row.fingerprint, derivation=row.derivation, components=row.components, reason=row.reason or ""
     )

@@ -94,9 +94,13 @@ def run_attempt(
         on_line=on_line,
         now=now,
     )
+    return carry_out(order, key, site, carrier or Here(LocalLauncher()))
+
+
+def carry_out(order: Order, key: StepKey, site: Site, carrier: Carrier) -> StepResult:
+    """Carry out a try from beginning to end. Errors are those of :func:`run_attempt`."""
     begin_attempt(order, key, site)
-    carried = (carrier or Here(LocalLauncher())).carry(order, site)
-    return finish_attempt(order, key, carried, site)
+    return finish_attempt(order, key, carrier.carry(order, site), site)
 
 
 def begin_attempt(order: Order, key: StepKey, site: Site) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from airflow_mlpipe.execution.collect import Collected
 from airflow_mlpipe.execution.contract import RunIdentity, StagedInput
@@ -83,6 +83,34 @@ class Carrier(Protocol):
             ExecutionError: if it failed; see :func:`~airflow_mlpipe.execution.collect.collect`.
             UsageError: if it cannot be staged or started as it is written.
             StorageError: if data is missing or cannot be written.
+        """
+
+
+@runtime_checkable
+class Detachable(Carrier, Protocol):
+    """A carrier whose tries go on without whoever has begun them.
+
+    Attributes:
+        detaches: whether they are to.
+    """
+
+    @property
+    def detaches(self) -> bool:
+        """Whether its tries are to be waited for without a worker's slot."""
+
+    def detach(self, order: Order, site: Site) -> dict[str, Any]:
+        """Begin a try and return what finds it again, as JSON. Errors are those of :meth:`Carrier.carry`."""
+
+    def attach(self, order: Order, site: Site, found_by: Mapping[str, Any], waited: Mapping[str, Any]) -> Carried:
+        """Come back to a try that has ended, or is to be ended.
+
+        Args:
+            order: the try, as it was begun.
+            site: the workspace.
+            found_by: what :meth:`detach` returned.
+            waited: what whoever has waited for it knows, as JSON.
+
+        Errors are those of :meth:`Carrier.carry`.
         """
 
 

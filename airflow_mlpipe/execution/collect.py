@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,14 +67,22 @@ def collect(
         OutputMissingError: if it did not write a declared output.
         StorageError: if an output cannot be committed.
     """
-    _check_end(job, exit, kept)
-    warnings = list(kept.warnings)
-    if exit.leftovers:
-        warnings.append(f"processes that the step left behind were ended: {', '.join(exit.leftovers)}")
-    changed = _check_inputs(job, store, content, index)
+    check_end(job, exit, kept)
+    changed = changed_inputs(job, store, content, index)
+    outputs = commit_outputs(job, store, index, manifests)
+    # Last: nothing of a step that fails is uploaded.
+    written = {reference.port for reference in job.references if reference.upload()}
+    changed += [port for port in job.step.inputs if port.name in written and port not in changed]
+    return summed_up(exit, kept, outputs, changed)
+
+
+def commit_outputs(
+    job: StepJob, store: Stores, index: StatIndex | None = None, manifests: Documents | None = None
+) -> tuple[OutputRecord, ...]:
+    """Check that every output was written, then commit them. Arguments and errors: see :func:`collect`."""
     for port in job.step.outputs:
         _check_written(port, job)
-    outputs = tuple(
+    return tuple(
         commit_output(
             port,
             job.context.step_run_id,
@@ -85,15 +93,20 @@ def collect(
         )
         for port in job.step.outputs
     )
-    # Last: nothing of a step that fails is uploaded.
-    written = {reference.port for reference in job.references if reference.upload()}
-    changed += [port for port in job.step.inputs if port.name in written and port not in changed]
-    warnings += [_change_text(port) for port in changed]
-    warnings += [f"output '{record.name}' is empty" for record in outputs if not record.files]
-    return Collected(outputs, reusable=not changed, warnings=tuple(warnings))
 
 
-def _check_end(job: StepJob, exit: Exit, kept: Kept) -> None:
+def summed_up(exit: Exit, kept: Kept, outputs: tuple[OutputRecord, ...], changed: Iterable[InputSpec]) -> Collected:
+    """Return what a step gives whose outputs are committed, `changed` being the inputs that it wrote into."""
+    warnings = list(kept.warnings)
+    if exit.leftovers:
+        warnings.append(f"processes that the step left behind were ended: {', '.join(exit.leftovers)}")
+    texts = [_change_text(port) for port in changed]
+    warnings += [*texts, *(f"output '{record.name}' is empty" for record in outputs if not record.files)]
+    return Collected(outputs, reusable=not texts, warnings=tuple(warnings))
+
+
+def check_end(job: StepJob, exit: Exit, kept: Kept) -> None:
+    """Check that the step ended well. Errors: see :func:`collect`."""
     name = job.step.name
     if exit.stopped is not None:
         raise StepStoppedError(f"step '{name}' was stopped: {exit.stopped}")
@@ -115,7 +128,7 @@ def _check_end(job: StepJob, exit: Exit, kept: Kept) -> None:
         raise ExecutionError(f"step '{name}' called itself failed: {kept.failure}; its log: {kept.log}")
 
 
-def _check_inputs(
+def changed_inputs(
     job: StepJob, store: Stores, content: Callable[[DatasetSpec | DatastorePath], Digest], index: StatIndex | None
 ) -> list[InputSpec]:
     """Return the inputs that may change and did: DataReferences, which the step may write to, and databases.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from airflow_mlpipe.errors import DigestMismatchError, MissingDataError, PipelineError
 from airflow_mlpipe.execution.contract import ContextInput, StagedInput
 from airflow_mlpipe.model.data import DatasetSpec, DatasetView, DatastorePath, InputSpec, StepOutputRef
+from airflow_mlpipe.model.digest import digest_json, hex_part
 from airflow_mlpipe.model.result import OutputRecord
 from airflow_mlpipe.storage.content import walked_digest
 from airflow_mlpipe.storage.datastore import LocalStore, check_files
@@ -30,7 +31,7 @@ _PLAIN = re.compile(r"\w[\w.-]*")
 class InputPlaces:
     """Prepares the inputs of one try."""
 
-    def __init__(self, store: Stores, work: Path, cwd: Path, streamed: bool = True) -> None:
+    def __init__(self, store: Stores, work: Path, cwd: Path, streamed: bool = True, linked: bool = True) -> None:
         """Place inputs of a step.
 
         Args:
@@ -38,6 +39,7 @@ class InputPlaces:
             work: folder of the try, where copies and links are made.
             cwd: the step's working directory, to which a relative ``path_on_compute`` belongs.
             streamed: whether what lies elsewhere may be a mount, which ends with this process; else it is downloaded.
+            linked: whether a folder that is laid out may hold links to data on this machine; else it holds copies.
         """
         self._store = store
         self._work = work
@@ -45,6 +47,7 @@ class InputPlaces:
         self.references: list[RemoteReference] = []
         """DataReferences to datastores elsewhere: the step may write to them."""
         self._streamed = streamed
+        self._linked = linked
         self.links: list[Path] = []
         """Links that were made outside of `work`."""
         self.mounts: list[RemoteMount] = []
@@ -59,23 +62,11 @@ class InputPlaces:
             PipelineError: if ``path_on_compute`` cannot be made.
             StorageError: if something cannot be read or written.
         """
-        source = _source(port, known)
-        dataset = source if isinstance(source, DatasetSpec) else None
-        if dataset is None and isinstance(source, DatastorePath) and port.as_dataset:
-            view = port.view or DatasetView(kind="file")
-            dataset = view.of(source, is_file=known.record is not None and known.record.is_file)
+        source = source_of(port, known)
         path: Path | None = None
         if not (port.mode == "direct" and isinstance(source, DatasetSpec)):
             path = self._at_wanted_place(port, self._path(port, source, known))
-        return ContextInput(
-            path=None if path is None else str(path),
-            mode=port.mode,
-            as_dataset=port.as_dataset or isinstance(port.source, DatasetSpec),
-            dataset=dataset,
-            dataset_id=port.dataset_id,
-            label=port.label,
-            value=str(path) if path is not None else port.dataset_id or port.label or port.name,
-        )
+        return told_of(port, source, known, path)
 
     def _path(self, port: InputSpec, source: DatasetSpec | DatastorePath, known: StagedInput) -> Path:
         place = self._own_place(port)
@@ -143,9 +134,7 @@ class InputPlaces:
         return place / files[0].name if alone else place
 
     def _own_place(self, port: InputSpec) -> Path:
-        folder = self._work / "inputs"
-        # A port's name that is no plain file name only loses its name in the path.
-        return folder / (port.name if _PLAIN.fullmatch(port.name) else f"input-{len(list(folder.glob('*')))}")
+        return own_place(port, self._work)
 
     def _laid_out(self, dataset: DatasetSpec, place: Path, *, copy: bool) -> Path:
         """Make a folder with every file of `dataset`, as links or copies.
@@ -159,7 +148,7 @@ class InputPlaces:
             for file in files:
                 target = place / file.name
                 target.parent.mkdir(parents=True, exist_ok=True)
-                if copy or file.remote is not None:
+                if copy or file.remote is not None or not self._linked:
                     shutil.copyfile(file.place, target)
                 else:
                     target.symlink_to(file.place)
@@ -209,7 +198,38 @@ def _read_only(path: Path) -> Path:
     return path
 
 
-def _source(port: InputSpec, known: StagedInput) -> DatasetSpec | DatastorePath:
+def own_place(port: InputSpec, work: Path) -> Path:
+    """Return the place of an input in the folder of its try, for one that needs a place there."""
+    # A port's name that is no plain file name only loses its name in the path.
+    plain = _PLAIN.fullmatch(port.name) and not port.name.startswith("input-")
+    return work / "inputs" / (port.name if plain else f"input-{hex_part(digest_json('port', port.name))[:12]}")
+
+
+def told_of(
+    port: InputSpec, source: DatasetSpec | DatastorePath, known: StagedInput, path: Path | None
+) -> ContextInput:
+    """Return what the step is told about an input that lies at `path`; None for one that has no path."""
+    dataset = source if isinstance(source, DatasetSpec) else None
+    if isinstance(source, DatastorePath) and port.as_dataset:
+        view = port.view or DatasetView(kind="file")
+        dataset = view.of(source, is_file=known.record is not None and known.record.is_file)
+    return ContextInput(
+        path=None if path is None else str(path),
+        mode=port.mode,
+        as_dataset=port.as_dataset or isinstance(port.source, DatasetSpec),
+        dataset=dataset,
+        dataset_id=port.dataset_id,
+        label=port.label,
+        value=str(path) if path is not None else port.dataset_id or port.label or port.name,
+    )
+
+
+def source_of(port: InputSpec, known: StagedInput) -> DatasetSpec | DatastorePath:
+    """Return what an input reads: data, or the place of the output that it is.
+
+    Raises:
+        MissingDataError: if it is an output that has not been made.
+    """
     source = port.bound
     if not isinstance(source, StepOutputRef):
         return source

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from airflow_mlpipe.execution.contract import StepJob
@@ -41,11 +41,16 @@ class Kept:
     warnings: tuple[str, ...] = ()
 
 
-def keep(job: StepJob, default: Documents) -> Kept:
+def keep(job: StepJob, default: Documents, *, printed: bool = True) -> Kept:
     """Keep ``./outputs``, ``./logs`` and what the step printed in the default datastore, and read its events.
 
     Files go to ``runs/<step run id>/<name>`` without a copy where the file system allows it. A file that the step
     uploaded under the name of one in ``./outputs`` wins. A later try replaces the files of an earlier one.
+
+    Args:
+        job: the job.
+        default: the default datastore.
+        printed: whether what the step printed is here, in the job's files; else see :func:`keep_printed`.
 
     Raises:
         StorageError: if something cannot be read or written.
@@ -54,23 +59,46 @@ def keep(job: StepJob, default: Documents) -> Kept:
     warnings = [f"{events.damaged} damaged lines in {job.events} were left out"] if events.damaged else []
     files = {file.name: file for file in events.own.files}
     pairs = []
-    for name, path in _found(job, warnings):
+    found = [*_found(job, warnings), *(_printed(job) if printed else ())]
+    for name, path in found:
         if name not in files:
-            relative = _place(name, job)
-            pairs.append((path, relative))
-            with system_errors("read", path):
-                size_bytes = path.stat().st_size
-            files[name] = FileRecord(name=name, datastore=default.name, path=relative, size_bytes=size_bytes)
+            files[name] = _record(name, path, job, default)
+            pairs.append((path, files[name].path))
     default.keep_files(pairs)
-    log = default.shown(_place(STDERR if files[STDERR].size_bytes else STDOUT, job))
     return Kept(
         written=events.own.model_copy(update={"files": tuple(files[name] for name in sorted(files))}),
         parent_written=events.parent,
         observed=events.observed,
         failure=events.failure,
-        log=Path(log) if is_folder(log) else log,
+        log=_log_of(files, job, default),
         warnings=tuple(warnings),
     )
+
+
+def keep_printed(kept: Kept, job: StepJob, default: Documents) -> Kept:
+    """Keep what the step printed, which is in the job's files here, and return `kept` with it.
+
+    Raises:
+        StorageError: if something cannot be read or written.
+    """
+    files = {file.name: file for file in kept.written.files}
+    pairs = [(path, _record(name, path, job, default)) for name, path in _printed(job) if name not in files]
+    default.keep_files([(path, record.path) for path, record in pairs])
+    files |= {record.name: record for _, record in pairs}
+    written = kept.written.model_copy(update={"files": tuple(files[name] for name in sorted(files))})
+    return replace(kept, written=written, log=_log_of(files, job, default))
+
+
+def _record(name: str, path: Path, job: StepJob, default: Documents) -> FileRecord:
+    with system_errors("read", path):
+        size_bytes = path.stat().st_size
+    return FileRecord(name=name, datastore=default.name, path=_place(name, job), size_bytes=size_bytes)
+
+
+def _log_of(files: Mapping[str, FileRecord], job: StepJob, default: Documents) -> Path | str:
+    errors = STDERR in files and files[STDERR].size_bytes
+    log = default.shown(_place(STDERR if errors else STDOUT, job))
+    return Path(log) if is_folder(log) else log
 
 
 def _found(job: StepJob, warnings: list[str]) -> Iterator[tuple[str, Path]]:
@@ -90,6 +118,9 @@ def _found(job: StepJob, warnings: list[str]) -> Iterator[tuple[str, Path]]:
                     warnings.append(f"{shown} is not a file of the step's working folder and was not kept")
                 else:
                     yield shown, real
+
+
+def _printed(job: StepJob) -> Iterator[tuple[str, Path]]:
     yield STDOUT, job.stdout
     yield STDERR, job.stderr
 

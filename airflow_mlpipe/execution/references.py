@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from airflow_mlpipe.errors import MissingDataError
 from airflow_mlpipe.model.data import DatastorePath
 from airflow_mlpipe.storage.atomic import system_errors
 from airflow_mlpipe.storage.outputs import materialise
 from airflow_mlpipe.storage.remote import RemoteStore
+from airflow_mlpipe.storage.remote_outputs import fetch_copy
 from airflow_mlpipe.storage.wildcard import is_pattern, split_pattern
 
 State = tuple[int, int, int, int]
@@ -35,7 +37,8 @@ class RemoteReference:
     source: DatastorePath
     store: RemoteStore
     path: Path
-    _before: dict[str, State] = field(default_factory=dict)
+    before: dict[str, State] = field(default_factory=dict)
+    """What was there before the step, by path below the place."""
 
     @classmethod
     def lay(cls, port: str, source: DatastorePath, store: RemoteStore, folder: Path) -> RemoteReference:
@@ -56,19 +59,23 @@ class RemoteReference:
             # Its own name: what it means may depend on how it ends.
             path = folder / Path(source.path).name
         made = cls(port, source, store, path)
-        made._before = made._state()
+        made.before = made._state()
         return made
 
-    def upload(self) -> bool:
+    def upload(self, under: str = "") -> bool:
         """Upload what the step has written or changed. Returns whether there was anything.
+
+        Args:
+            under: folder of the store in which it is laid aside, for :func:`release`; by default it goes to its place.
 
         Raises:
             NotSupportedError: if the datastore is only read.
             StorageError: if a file changes meanwhile.
             ServiceError: if the datastore cannot be reached or refuses.
         """
-        written = [name for name, state in self._state().items() if self._before.get(name) != state]
-        pairs = [(self.path / name if name else self.path, self._place_of(name)) for name in sorted(written)]
+        written = [name for name, state in self._state().items() if self.before.get(name) != state]
+        places = {name: "/".join(filter(None, (under, self._place_of(name)))) for name in sorted(written)}
+        pairs = [(self.path / name if name else self.path, place) for name, place in places.items()]
         if pairs:
             self.store.put_files(pairs)
         return bool(pairs)
@@ -84,6 +91,20 @@ class RemoteReference:
             return {"": _stat(self.path)}
         found = (Path(folder, name) for folder, _, names in os.walk(self.path) for name in names)
         return {file.relative_to(self.path).as_posix(): _stat(file) for file in found if file.is_file()}
+
+
+def release(store: RemoteStore, under: str) -> None:
+    """Give what was laid aside in a folder of `store` its place.
+
+    Raises:
+        StorageError: if a file changes meanwhile.
+        ServiceError: if the datastore cannot be reached or refuses.
+    """
+    aside = [(file, file.path.removeprefix(f"{under}/")) for file in store.files_below(under).files]
+    for file, place in store.copy_files(aside) if aside else ():
+        with TemporaryDirectory(prefix="mlpipe-reference-") as folder:
+            store.put_files([(fetch_copy(file.path, store, Path(folder)), place)])
+    store.remove_tree(under)
 
 
 def _stat(file: Path) -> State:

@@ -41,6 +41,7 @@ def stage(
     software: Software | None = None,
     passed: Collection[str] = (),
     streamed: bool = True,
+    linked: bool = True,
 ) -> StepJob:
     """Prepare one try of a step: its code, inputs, places for outputs, arguments and environment.
 
@@ -58,6 +59,7 @@ def stage(
         passed: names or patterns of variables to inherit in addition to the usual ones.
         streamed: whether inputs in datastores elsewhere may be mounts, which end with this process or when the job is
             discarded; else they are downloaded.
+        linked: whether inputs may be folders of links to data on this machine; else of copies.
 
     Raises:
         MissingDataError: if the snapshot or an input is not there.
@@ -68,7 +70,7 @@ def stage(
     work = work.absolute()
     software = software or this_interpreter()
     cwd = work / "code"
-    places = InputPlaces(store, work, cwd, streamed)
+    places = InputPlaces(store, work, cwd, streamed, linked)
     release_mounts(work)
     with system_errors("write", work):
         if work.exists():
@@ -78,7 +80,7 @@ def stage(
         _lay_code(step, default, cwd)
         outputs = _prepare_outputs(step, run.step_run_id, store, work)
         given = {port.name: places.place(port, inputs[port.name]) for port in step.inputs}
-        context = _context(step, run, given, outputs, work / "events.jsonl")
+        context = context_of(step, run, given, outputs, work / "events.jsonl")
         env = variables(step, context, work / "context.json", software, passed=passed)
         job = StepJob(
             step=step,
@@ -138,9 +140,10 @@ def _prepare_outputs(step: StepSpec, step_run_id: str, store: Stores, work: Path
     return places
 
 
-def _context(
+def context_of(
     step: StepSpec, run: RunIdentity, inputs: dict[str, ContextInput], outputs: Mapping[str, Path], events: Path
 ) -> StepContext:
+    """Return what the step's process is told."""
     arguments = (*step.arguments, *step.parameters.values())
     used = {argument.value for argument in arguments if argument.kind == "parameter"}
     return StepContext(

@@ -86,6 +86,7 @@ class KubernetesSettings(Frozen):
         deferrable: whether a waiting task gives its worker slot back, where there is a triggerer.
         instance_types: kinds of nodes by name.
         default_instance_type: for steps that name none, or None.
+        keep_failed_pods: whether pods of failed steps stay, to be looked into; whoever keeps them removes them.
     """
 
     namespace: str | None = None
@@ -107,6 +108,7 @@ class KubernetesSettings(Frozen):
     deferrable: bool = True
     instance_types: dict[str, InstanceType] = {}
     default_instance_type: str | None = None
+    keep_failed_pods: bool = False
 
 
 class ComputeSpec(Frozen):

@@ -1,0 +1,78 @@
+"""A process that ends a pod whose task's process was killed with no try left: nobody would follow it any more.
+
+Run as ``python -m airflow_mlpipe.engine.pods.guard``. It reads on its standard input what it needs, in one line, and
+then waits for the end of its input: that comes with the end of whoever started it, however that is. The word ``done``
+before means that all is well.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+_DONE = b"done\n"
+_SAID = ("host", "api_key", "ssl_ca_cert", "cert_file", "key_file", "verify_ssl", "proxy")
+"""What of the client's configuration says where the cluster is, and who asks."""
+
+
+@contextmanager
+def guarded(pod: Any, configuration: Any, grace_s: int) -> Iterator[None]:
+    """Have the pod deleted if this process is killed in the body.
+
+    Args:
+        pod: the pod, as the cluster has it.
+        configuration: of the client that made it.
+        grace_s: seconds that the pod gets.
+    """
+    told = {
+        "name": pod.metadata.name,
+        "namespace": pod.metadata.namespace,
+        "uid": pod.metadata.uid,
+        "grace_s": grace_s,
+        "configuration": {name: getattr(configuration, name, None) for name in _SAID},
+    }
+    # A session of its own: who ends a task's process ends its process group.
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", __name__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    with suppress(OSError):
+        process.stdin.write(json.dumps(told).encode() + b"\n")
+        process.stdin.flush()
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            process.stdin.write(_DONE)
+            process.stdin.close()
+        process.wait()
+
+
+def main() -> None:
+    """Wait, and delete the pod if nobody says that all is well."""
+    told = json.loads(sys.stdin.buffer.readline() or b"{}")
+    if sys.stdin.buffer.read() == _DONE or not told:
+        return
+    # Only now: nearly always it is not needed.
+    from kubernetes import client
+
+    configuration = client.Configuration()
+    for name, value in told["configuration"].items():
+        setattr(configuration, name, value)
+    api = client.CoreV1Api(client.ApiClient(configuration))
+    options = client.V1DeleteOptions(
+        grace_period_seconds=told["grace_s"], preconditions=client.V1Preconditions(uid=told["uid"])
+    )
+    api.delete_namespaced_pod(told["name"], told["namespace"], body=options)
+
+
+if __name__ == "__main__":
+    main()

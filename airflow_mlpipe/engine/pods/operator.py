@@ -1,0 +1,270 @@
+"""The operator underneath: it makes a step's pod, finds it again, and ends it."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import generic_api_retry
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from kubernetes.client import models as k8s
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from airflow_mlpipe.engine.pods.spec import COLLECT, PREFIX, PodPlan, pod_of
+from airflow_mlpipe.errors import ConfigError, PermissionDeniedError, ServiceError, UnreachableError
+from airflow_mlpipe.execution.pod.order import OrderPlace
+
+_log = logging.getLogger(__name__)
+
+GRACE_S = 10
+"""Seconds that a pod gets which is ended before its time: for its step, and for what is kept of it."""
+
+_GONE_WITHIN_S = 60.0
+_LOOK_S = 0.5
+_EVENTS = 8
+_TAIL_LINES = 20
+_TRANSIENT = frozenset({409, 429, 500, 502, 503, 504})
+
+CHECKED = f"{PREFIX}/kept"
+"""Label of a pod that is kept to be looked into: no later try takes it over."""
+
+Answer = TypeVar("Answer")
+
+
+class StepPod(KubernetesPodOperator):
+    """Makes, finds and ends the pod of one step.
+
+    Of the provider's operator it uses how a pod is specified - templates, labels, the site's mutation hook - and how
+    the cluster is reached. It never runs by itself: how a pod is waited for, and what happens before it is deleted, is
+    decided in :mod:`airflow_mlpipe.engine.pods.carrier`, because the operator would wait for ever for a container
+    beside the step, delete a pod before its answer is read, and take a pod that is gone for a success.
+    """
+
+    # User text is never a template, and no argument names a file to be read as one.
+    template_fields: Sequence[str] = ()
+    template_ext: Sequence[str] = ()
+
+    def __init__(self, *, plan: PodPlan, place: OrderPlace | None = None, **kwargs: Any) -> None:
+        """Prepare the pod of `plan`, with its order at `place`; None to find pods only."""
+        settings = plan.settings
+        slug = re.sub(r"[^a-z0-9]+", "-", plan.order.step.name.lower()).strip("-")[:30].strip("-")
+        super().__init__(
+            task_id=f"pod-{slug or 'step'}",
+            name="-".join(filter(None, ("mlpipe", slug))),
+            namespace=settings.namespace,
+            kubernetes_conn_id=settings.conn_id,
+            full_pod_spec=None if place is None else pod_of(plan, place),
+            pod_template_dict=_template(settings.pod_template),
+            do_xcom_push=False,
+            durable=False,
+            deferrable=False,
+            log_events_on_failure=False,
+            **kwargs,
+        )
+        self._plan = plan
+
+    def execute(self, context: Any) -> None:
+        """Refuse: see the class."""
+        raise NotImplementedError("a step's pod is carried by airflow_mlpipe.engine.pods.carrier")
+
+    def build_pod_request_obj(self, context: Any = None, *, dry_run: bool = False) -> k8s.V1Pod:
+        """Return the pod, whose own rights no template widens."""
+        pod = super().build_pod_request_obj(context, dry_run=dry_run)
+        pod.spec.automount_service_account_token = self._plan.settings.service_account is not None
+        pod.spec.share_process_namespace = None
+        return pod
+
+    @property
+    def where(self) -> str:
+        """The namespace of the pods."""
+        return self.namespace or self.hook.get_namespace() or self._incluster_namespace or "default"
+
+    def make(self, context: Any) -> k8s.V1Pod:
+        """Make the pod and return it as the cluster has it.
+
+        Raises:
+            ConfigError: if the cluster refuses it as it is specified.
+            ServiceError: if the cluster cannot be reached, or refuses this user.
+        """
+        wanted = self.build_pod_request_obj(context)
+
+        def create() -> k8s.V1Pod:
+            body = self.client.api_client.sanitize_for_serialization(wanted)
+            return self.client.create_namespaced_pod(body=body, namespace=wanted.metadata.namespace)
+
+        try:
+            self.pod = self.ask("make a pod", create)
+        except _ExistsError:
+            # The answer to an earlier request was lost.
+            self.pod = self.ask("look for a pod", lambda: self.look(wanted)) or wanted
+        self._check_sidecars(self.pod)
+        return self.pod
+
+    def _check_sidecars(self, pod: k8s.V1Pod) -> None:
+        """Raise if the cluster does not know sidecars: it has left out what it does not know."""
+        collect = next(each for each in pod.spec.init_containers if each.name == COLLECT)
+        if collect.restart_policy != "Always":
+            self.delete(pod, 0)
+            raise ConfigError(
+                f"the cluster of connection '{self.kubernetes_conn_id}' does not know sidecar containers (an init "
+                "container with restartPolicy Always); steps need Kubernetes 1.29 or later"
+            )
+
+    def found(self) -> list[k8s.V1Pod]:
+        """Return the pods of this step run, of any try, that nobody has kept to look into.
+
+        Raises:
+            ServiceError: if the cluster cannot be reached, or refuses this user.
+        """
+        labels = ",".join([*(f"{name}={value}" for name, value in self._plan.labels.items()), f"{CHECKED}!=True"])
+        where = self.where
+        return self.ask("list pods", lambda: self.client.list_namespaced_pod(where, label_selector=labels).items)
+
+    def look(self, pod: k8s.V1Pod) -> k8s.V1Pod | None:
+        """Return the pod as it is now, None if it is gone. One request: see :meth:`is_passing` for what it raises."""
+        try:
+            seen = self.client.read_namespaced_pod(pod.metadata.name, pod.metadata.namespace)
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+        return seen if seen.metadata.uid == (pod.metadata.uid or seen.metadata.uid) else None
+
+    def end(self, pod: k8s.V1Pod, grace_s: int = GRACE_S) -> None:
+        """Delete a pod and wait until it is gone. One that is gone is fine.
+
+        Raises:
+            ServiceError: if the cluster cannot be reached, or the pod is not gone in time: its node may not answer.
+        """
+        name, where = pod.metadata.name, pod.metadata.namespace
+        self.delete(pod, grace_s)
+        deadline = time.monotonic() + grace_s + _GONE_WITHIN_S
+        while self.ask("look for a pod", lambda: self.look(pod)) is not None:
+            if time.monotonic() > deadline:
+                raise ServiceError(
+                    f"pod '{name}' in namespace '{where}' was deleted and is still there; its node may not answer: "
+                    f"kubectl -n {where} describe pod {name}"
+                )
+            time.sleep(_LOOK_S)
+
+    def delete(self, pod: k8s.V1Pod, grace_s: int = GRACE_S) -> None:
+        """Delete a pod. One that is gone is fine; errors are those of :meth:`end`."""
+
+        def delete() -> None:
+            try:
+                self.client.delete_namespaced_pod(
+                    pod.metadata.name,
+                    pod.metadata.namespace,
+                    body=k8s.V1DeleteOptions(grace_period_seconds=grace_s),
+                )
+            except ApiException as error:
+                if error.status != 404:
+                    raise
+
+        self.ask("delete a pod", delete)
+
+    def keep(self, pod: k8s.V1Pod) -> None:
+        """Leave a pod that has ended to whoever looks into it. Errors are those of :meth:`end`."""
+        body = {"metadata": {"labels": {CHECKED: "True"}}}
+        name, where = pod.metadata.name, pod.metadata.namespace
+        self.ask("label a pod", lambda: self.client.patch_namespaced_pod(name, where, body))
+
+    def read_log(self, pod: k8s.V1Pod, container: str, *, follow: bool, since_s: int | None, timeout_s: Any) -> Any:
+        """Open the log of a container, each line with its time."""
+        since = {} if since_s is None else {"since_seconds": since_s}
+        return self.client.read_namespaced_pod_log(
+            pod.metadata.name,
+            pod.metadata.namespace,
+            container=container,
+            follow=follow,
+            timestamps=True,
+            _preload_content=False,
+            _request_timeout=timeout_s,
+            **since,
+        )
+
+    def tail(self, pod: k8s.V1Pod, container: str) -> list[str]:
+        """Return the last lines that a container has printed; none if they cannot be had."""
+        try:
+            # Without the raw answer the client makes text of the bytes' Python form.
+            response = self.client.read_namespaced_pod_log(
+                pod.metadata.name,
+                pod.metadata.namespace,
+                container=container,
+                tail_lines=_TAIL_LINES,
+                _preload_content=False,
+            )
+            text = response.data.decode("utf-8", "backslashreplace")
+        except (ApiException, HTTPError, OSError):
+            return []
+        return [line for line in text.splitlines() if line.strip()]
+
+    def events(self, pod: k8s.V1Pod) -> list[str]:
+        """Return the last events of a pod, oldest first; none if this user may not read them."""
+        selector = f"involvedObject.name={pod.metadata.name}"
+        try:
+            found = self.client.list_namespaced_event(pod.metadata.namespace, field_selector=selector).items
+        except (ApiException, HTTPError, OSError):
+            return []
+        return [f"{event.reason}: {' '.join((event.message or '').split())}" for event in found[-_EVENTS:]]
+
+    def ask(self, what: str, call: Callable[[], Answer]) -> Answer:
+        """Return the answer to a request, asked again while the cluster is busy.
+
+        Raises:
+            UnreachableError: if the cluster does not answer.
+            PermissionDeniedError: if it refuses this user.
+            ConfigError: if it refuses the request as it is.
+        """
+        try:
+            return generic_api_retry(call)()
+        except ApiException as error:
+            raise self.told(what, error) from error
+        except (HTTPError, OSError) as error:
+            raise UnreachableError(
+                f"the cluster of connection '{self.kubernetes_conn_id}' does not answer ({error}); cannot {what}"
+            ) from error
+
+    def told(self, what: str, error: ApiException) -> Exception:
+        """Return what an answer of the cluster means."""
+        text = f"the cluster of connection '{self.kubernetes_conn_id}' does not {what} in namespace '{self.where}'"
+        said = " ".join(str(_message_of(error)).split())
+        if error.status in (401, 403):
+            return PermissionDeniedError(f"{text}: {said}; see the rights in the guide to Kubernetes")
+        if error.status == 409 and "already exists" in said:
+            return _ExistsError(said)
+        if error.status in (400, 404, 422):
+            return ConfigError(f"{text}: {said}")
+        return UnreachableError(f"{text}: {error.status} {said}")
+
+
+def _template(given: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return a template as a whole pod; it may be the specification alone, and may name no container."""
+    if given is None:
+        return None
+    whole = given if "spec" in given else {"spec": given}
+    return {**whole, "spec": {"containers": [], **whole["spec"]}}
+
+
+class _ExistsError(Exception):
+    """There is a pod of that name."""
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether a failed request may do better in a while."""
+    if isinstance(error, ApiException):
+        return error.status in _TRANSIENT or not error.status
+    return isinstance(error, (HTTPError, OSError))
+
+
+def _message_of(error: ApiException) -> str:
+    import json
+
+    try:
+        return json.loads(error.body)["message"]
+    except (TypeError, ValueError, KeyError):
+        return error.reason or ""
