@@ -64,6 +64,7 @@ class KubernetesCompute(ComputeTarget):
         staging_timeout_s: float = KubernetesSettings().staging_timeout_s,
         collect_timeout_s: float = KubernetesSettings().collect_timeout_s,
         deferrable: bool = True,
+        keep_failed_pods: bool = False,
         max_nodes: int | None = None,
     ) -> KubernetesComputeAttachConfiguration:
         """Describe a cluster.
@@ -101,6 +102,7 @@ class KubernetesCompute(ComputeTarget):
             staging_timeout_s: seconds for the inputs.
             collect_timeout_s: seconds for the outputs.
             deferrable: whether a waiting task gives its worker slot back, where there is a triggerer.
+            keep_failed_pods: whether pods of failed steps stay, to be looked into; whoever keeps them removes them.
             max_nodes: how many steps run on it at once; None for no limit.
 
         Raises:
@@ -176,6 +178,7 @@ def _settings(given: Mapping[str, Any]) -> KubernetesSettings:
         pod_template=_template(given["pod_template"]),
         workspace_volume=refuse_workspace_volume(given["workspace_volume"]),
         deferrable=bool(given["deferrable"]),
+        keep_failed_pods=bool(given["keep_failed_pods"]),
         instance_types=types,
         default_instance_type=default,
     )

@@ -70,11 +70,8 @@ def test_every_import_is_declared() -> None:
     for name in ("airflow", "pandas", "postgres", "remote", "s3", "azure", "gcs", "http", "mount"):
         declared |= {imported_as(r) for r in extras()[name]}
     # Airflow itself depends on these; only engine/ may import them, and the floors see to that.
-    declared |= {"uvicorn", "fastapi", "pendulum", "docker", "kubernetes", "structlog", "numpy"}
-    declared |= {
-        "requests",
-        "urllib3",
-    }  # what the clients of Docker and Kubernetes are made of, for the errors that they raise
+    declared |= {"uvicorn", "fastapi", "pendulum", "docker", "kubernetes", "kubernetes_asyncio", "structlog", "numpy"}
+    declared |= {"requests", "urllib3"}  # for the errors that the clients of both raise
     declared.add("keyring")  # asked only where it is there already
     declared.add("pydantic_core")  # pydantic's other half: it pins the one version that fits
     assert third_party_imports(ROOT / "airflow_mlpipe") - declared == set()

@@ -40,7 +40,7 @@ def test_a_cluster(workspace):
         service_account="runner",
         image_pull_secrets=["pull"], cpus="500m", memory="8Gi", gpus=1, gpu_resource="amd.com/gpu", shm_size=1,
         pod_template=template, credentials_secret="lake", workspace_volume="pvc:work", startup_timeout_s=60,
-        deferrable=False, max_nodes=3,
+        deferrable=False, keep_failed_pods=True, max_nodes=3,
     )  # fmt: skip
     aks = ComputeTarget.attach(workspace, "aks", made)
     assert type(aks) is type(ComputeTarget(workspace, "aks")) is KubernetesCompute
@@ -52,7 +52,7 @@ def test_a_cluster(workspace):
         service_account="runner",
         image_pull_secrets=("pull",), gpu_resource="amd.com/gpu",
         pod_template=template, credentials_secret="lake", workspace_volume="pvc:work", startup_timeout_s=60.0,
-        deferrable=False,
+        deferrable=False, keep_failed_pods=True,
     )  # fmt: skip
     assert aks.spec.resources == Resources(cpus=0.5, memory_bytes=8 * GIB, gpus=1, shm_size_bytes=GIB)
 
