@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.distribution import MpiConfiguration, PyTorchConfiguration, TensorflowConfiguration
     from airflow_mlpipe.sdk.docker_compute import DockerCompute
     from airflow_mlpipe.sdk.environment import Environment
+    from airflow_mlpipe.sdk.environment_sections import (
+        ContainerRegistry,
+        DockerConfiguration,
+        DockerSection,
+        PythonSection,
+    )
     from airflow_mlpipe.sdk.experiment import Experiment
     from airflow_mlpipe.sdk.file_dataset import FileDataset
     from airflow_mlpipe.sdk.kubernetes_compute import KubernetesCompute
@@ -76,6 +82,7 @@ __all__ = [
     "ComputeTarget",
     "ComputeTargetException",
     "CondaDependencies",
+    "ContainerRegistry",
     "DataFactoryCompute",
     "DataIntervalEnd",
     "DataIntervalStart",
@@ -90,6 +97,8 @@ __all__ = [
     "DatasetConsumptionConfig",
     "Datastore",
     "DockerCompute",
+    "DockerConfiguration",
+    "DockerSection",
     "DsvmCompute",
     "Environment",
     "Experiment",
@@ -115,6 +124,7 @@ __all__ = [
     "PromoteHeadersBehavior",
     "PyTorchConfiguration",
     "PythonScriptStep",
+    "PythonSection",
     "RemoteCompute",
     "ResourceConfiguration",
     "Run",
@@ -140,6 +150,7 @@ _MODULES = {
     "ComputeTarget": "sdk.compute",
     "ComputeTargetException": "sdk.compute",
     "CondaDependencies": "sdk.conda",
+    "ContainerRegistry": "sdk.environment_sections",
     "DataFactoryCompute": "sdk.other_computes",
     "DataIntervalEnd": "sdk.parameter",
     "DataIntervalStart": "sdk.parameter",
@@ -154,6 +165,8 @@ _MODULES = {
     "DatasetConsumptionConfig": "sdk.consumption",
     "Datastore": "sdk.datastore",
     "DockerCompute": "sdk.docker_compute",
+    "DockerConfiguration": "sdk.environment_sections",
+    "DockerSection": "sdk.environment_sections",
     "DsvmCompute": "sdk.other_computes",
     "Environment": "sdk.environment",
     "Experiment": "sdk.experiment",
@@ -179,6 +192,7 @@ _MODULES = {
     "PromoteHeadersBehavior": "sdk.reading_options",
     "PyTorchConfiguration": "sdk.distribution",
     "PythonScriptStep": "sdk.steps",
+    "PythonSection": "sdk.environment_sections",
     "RemoteCompute": "sdk.other_computes",
     "ResourceConfiguration": "sdk.resource_configuration",
     "Run": "sdk.run",

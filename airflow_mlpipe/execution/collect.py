@@ -108,7 +108,8 @@ def _check_end(job: StepJob, exit: Exit, kept: Kept) -> None:
             log_path=kept.log,
             last_lines=last_lines(job.stdout, job.stderr),
             traceback_line=traceback_line(job.stderr, job.cwd),
-            hint=job.mount_trouble
+            hint=exit.hint
+            or job.mount_trouble
             or failed_rank(job.work)
             or full_disk([job.work, *(path.parent for path in job.outputs.values())]),
         )
