@@ -243,7 +243,8 @@ def run_mpi(plan: Plan) -> int:
     argv = [mpirun, "-np", str(plan.size), "--oversubscribe", "--bind-to", "none"]
     if os.geteuid() == 0:
         argv.append("--allow-run-as-root")
-    argv += ["--mca", "plm", "isolated"]
+    # What it leaves behind if it is killed goes with the folder of the try.
+    argv += ["--mca", "plm", "isolated", "--mca", "orte_tmpdir_base", str(plan.path.parent)]
     if sys.platform == "linux":
         argv += ["--mca", "oob_tcp_if_include", "lo", "--mca", "btl_tcp_if_include", "lo"]
     argv += [sys.executable, *FLAGS, __file__, str(plan.path), "rank"]
