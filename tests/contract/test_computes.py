@@ -18,6 +18,7 @@ from airflow_mlpipe.errors import (
     OutputMissingError,
     StepFailedError,
     StepStoppedError,
+    UnreachableError,
 )
 from airflow_mlpipe.model.compute import Resources
 from airflow_mlpipe.model.environment import EnvironmentSpec
@@ -90,7 +91,7 @@ def test_exit_3(place: ComputeSite) -> None:
     assert caught.value.exit_code == 3
     assert "wrong" in caught.value.last_lines
     assert (place.row().exit_code, place.row().result_id) == (3, None)
-    assert place.kept("logs/mlpipe/stdout.txt").splitlines()[0] == "said"
+    assert "said" in place.kept("logs/mlpipe/stdout.txt").splitlines()
     assert place.kept("outputs/note.txt") == "kept\n"
 
 
@@ -105,7 +106,8 @@ def test_more_memory_than_it_has(place: ComputeSite) -> None:
 @IN_IMAGES
 def test_an_image_that_is_not_there(place: ComputeSite) -> None:
     place.give(image="127.0.0.1:9/no/such:1")
-    with pytest.raises(ConfigError, match=re.escape("'127.0.0.1:9/no/such:1'")) as caught:
+    # Whether another try may help differs: an engine that reaches no registry cannot know that there is no such image.
+    with pytest.raises((ConfigError, UnreachableError), match=re.escape("'127.0.0.1:9/no/such:1'")) as caught:
         place.go(place.step(WRITE))
     assert "\n" not in caught.value.message
 

@@ -8,6 +8,7 @@ import base64
 import ctypes
 import json
 import secrets
+import shutil
 import signal
 import ssl
 from contextlib import suppress
@@ -32,7 +33,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cluster", description=__doc__)
     parser.add_argument("--name", required=True, help="marks this cluster's containers on the engine")
     parser.add_argument(
-        "--folder", required=True, type=Path, help="where it keeps what pods need; kubeconfig.json is written there"
+        "--folder",
+        required=True,
+        type=Path,
+        help="a new folder of its own, removed at the end; kubeconfig.json is written there",
     )
     parser.add_argument("--engine", default="/var/run/docker.sock", help="the Docker engine's socket")
     parser.add_argument(
@@ -84,6 +88,8 @@ async def _serve(options: argparse.Namespace) -> None:
         await asyncio.wait_for(node.close(), 20)
     await runner.cleanup()
     await engine.close()
+    # Whoever started it may have been killed.
+    shutil.rmtree(options.folder, ignore_errors=True)
 
 
 def _write_kubeconfig(folder: Path, url: str, shown: Path, token: str) -> None:
