@@ -208,4 +208,4 @@ def test_inputs_of_the_workspace_are_read_only(site):
     run.step("a", site.attempt())
     site.lines = []
     run.step("b", site.attempt())
-    assert site.lines[-1] == "refused"
+    assert "refused" in site.lines

@@ -10,7 +10,9 @@ from engine_site import eventually, shell
 from pod_site import CONNECTION, PATIENCE_S, TARGET, connection, pods, target
 from server_site import ServerSite
 
-pytestmark = [pytest.mark.k8s, pytest.mark.docker, pytest.mark.airflow]
+from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES
+
+pytestmark = [pytest.mark.k8s, pytest.mark.docker, pytest.mark.airflow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,7 @@ def test_a_waiting_task_gives_its_slot_back_and_takes_the_result(site, cluster):
     target(site, cluster, deferrable=True)
     run_id = site.submit(shell("a", "echo printed; sleep 6; echo made > @out", compute=TARGET), name="deferred")
     eventually(lambda: tasks(site, run_id).get("a") == "deferred", PATIENCE_S)
+    eventually(lambda: site.catalog.get_run(run_id).status in FINAL_RUN_STATUSES, PATIENCE_S)
     run = site.end_of(run_id)
     assert run.status == "Completed", [row.error for row in site.catalog.steps(run_id)]
     assert site.output(run, "a") == "made\n"

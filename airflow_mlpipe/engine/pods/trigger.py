@@ -9,7 +9,6 @@ from typing import Any
 
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
 from airflow.triggers.base import BaseTrigger, TriggerEvent
-from kubernetes_asyncio.client.exceptions import ApiException
 
 from airflow_mlpipe.engine.flight import BEATS
 from airflow_mlpipe.engine.pods.follow import PATIENCE_S, is_over
@@ -71,7 +70,7 @@ class PodTrigger(BaseTrigger):
                 # A wait has taken too long; the task says so.
                 break
             except Exception as error:
-                if isinstance(error, ApiException) and error.status == 404:
+                if getattr(error, "status", None) == 404:
                     break
                 # Whatever it is, the task has its own way to find out.
                 if time.monotonic() - heard_s > PATIENCE_S:
