@@ -260,8 +260,8 @@ class Environment:
 
         Args:
             workspace: keeps what was chosen.
-            image_build_compute: name of a compute target of a Docker engine, which then builds its image, as it does for
-                a step that needs it; by default it is built for processes of this machine.
+            image_build_compute: name of a compute target of a Docker engine, which then builds its image, as it does
+                for a step that needs it; by default it is built for processes of this machine.
 
         Returns:
             what ``wait_for_completion(show_output=True)`` follows the build with.
