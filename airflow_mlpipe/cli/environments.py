@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = (
     *(Column("USED"), Column("SIZE", right=True), Column("PYTHON"), Column("PACKAGES", right=True)),
-    *(Column("NAME", widest=40), Column("FOLDER")),
+    *(Column("NAME", widest=20), Column("FOLDER")),
 )
 
 
