@@ -7,18 +7,16 @@ import os
 import re
 import tarfile
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
-from pathlib import Path
+from contextlib import ExitStack
 
-from airflow_mlpipe.engine.docker_engine import LABEL, DockerEngine, refusals, url_of
+from airflow_mlpipe.engine.docker_engine import LABEL, DockerEngine, refusals
 from airflow_mlpipe.engine.images import Images, followed
 from airflow_mlpipe.errors import ConfigError, EnvironmentBuildError, ServiceError, StepStoppedError
 from airflow_mlpipe.execution.image_recipe import BUILD_ARGUMENTS, DOCKERFILE, ImageRecipe, image_recipe
-from airflow_mlpipe.execution.uv import STOP_CHECK_S, Say, never
+from airflow_mlpipe.execution.uv import STOP_CHECK_S, Say
 from airflow_mlpipe.model.compute import ComputeSpec, DockerSettings
 from airflow_mlpipe.model.digest import digest_bytes, hex_part
 from airflow_mlpipe.model.environment import EnvironmentLock, EnvironmentSpec
-from airflow_mlpipe.model.target import effective
 from airflow_mlpipe.storage.atomic import system_errors
 from airflow_mlpipe.storage.home import home
 
@@ -198,29 +196,3 @@ def _context(recipe: ImageRecipe) -> io.BytesIO:
 def _failed(environment: str, error: str, lines: list[str]) -> EnvironmentBuildError:
     head = f"environment '{environment}': its image cannot be built: {' '.join(error.split())}"
     return EnvironmentBuildError("\n".join([head, *(f"    {line}" for line in lines[-_LINES:])]))
-
-
-def build_on(workspace: Path, target: str, spec: EnvironmentSpec, lock: EnvironmentLock | None, say: Say) -> str:
-    """Build the image of an environment on the engine of a compute target, before any step needs it.
-
-    Args:
-        workspace: the workspace's own folder.
-        target: name of the compute target.
-        spec: the environment.
-        lock: its packages.
-        say: given each line of progress.
-
-    Raises:
-        NotFoundError: if there is no such target.
-        ConfigError: if it is none of a Docker engine; and see :meth:`ImageBuilder.provide`.
-    """
-    from airflow_mlpipe.engine.room import Room
-
-    room = Room(workspace)
-    find = room.catalog.get_compute
-    compute = effective(find(target), find, room.config.get("settings", {}))
-    if compute.kind != "docker":
-        raise ConfigError(f"image_build_compute='{target}' runs steps by {compute.kind}; name a DockerCompute")
-    with closing(DockerEngine.at(url_of(compute))) as engine:
-        builder = ImageBuilder(engine, compute, Images(engine, compute, workspace))
-        return builder.provide(spec, lock, say=say, stop=never)

@@ -23,7 +23,7 @@ _CONNECTIONS = "airflow_mlpipe.engine.connections"
 
 _IMAGES = "airflow_mlpipe.engine.image_identity"
 
-_BUILDER = "airflow_mlpipe.engine.image_build"
+_BUILDER = "airflow_mlpipe.engine.image_order"
 
 
 class Engine(Protocol):
