@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.dataset import Dataset
     from airflow_mlpipe.sdk.datastore import Datastore
     from airflow_mlpipe.sdk.environment import Environment
+    from airflow_mlpipe.sdk.environment_sections import (
+        ContainerRegistry,
+        DockerConfiguration,
+        DockerSection,
+        PythonSection,
+    )
     from airflow_mlpipe.sdk.experiment import Experiment
     from airflow_mlpipe.sdk.file_dataset import FileDataset
     from airflow_mlpipe.sdk.model import Model
@@ -46,6 +52,7 @@ __all__ = [
     "ComputeTarget",
     "ComputeTargetException",
     "CondaDependencies",
+    "ContainerRegistry",
     "DataIntervalEnd",
     "DataIntervalStart",
     "DataPath",
@@ -57,6 +64,8 @@ __all__ = [
     "DatasetChangedWarning",
     "DatasetConsumptionConfig",
     "Datastore",
+    "DockerConfiguration",
+    "DockerSection",
     "Environment",
     "Experiment",
     "FileDataset",
@@ -74,6 +83,7 @@ __all__ = [
     "PortDataReference",
     "PromoteHeadersBehavior",
     "PythonScriptStep",
+    "PythonSection",
     "Run",
     "RunConfiguration",
     "StepRun",
@@ -88,6 +98,7 @@ _MODULES = {
     "ComputeTarget": "sdk.compute",
     "ComputeTargetException": "sdk.compute",
     "CondaDependencies": "sdk.conda",
+    "ContainerRegistry": "sdk.environment_sections",
     "DataIntervalEnd": "sdk.parameter",
     "DataIntervalStart": "sdk.parameter",
     "DataPath": "sdk.data_path",
@@ -99,6 +110,8 @@ _MODULES = {
     "DatasetChangedWarning": "sdk.versions",
     "DatasetConsumptionConfig": "sdk.consumption",
     "Datastore": "sdk.datastore",
+    "DockerConfiguration": "sdk.environment_sections",
+    "DockerSection": "sdk.environment_sections",
     "Environment": "sdk.environment",
     "Experiment": "sdk.experiment",
     "FileDataset": "sdk.file_dataset",
@@ -116,6 +129,7 @@ _MODULES = {
     "PortDataReference": "sdk.output_data",
     "PromoteHeadersBehavior": "sdk.reading_options",
     "PythonScriptStep": "sdk.steps",
+    "PythonSection": "sdk.environment_sections",
     "Run": "sdk.run",
     "RunConfiguration": "sdk.run_configuration",
     "StepRun": "sdk.step_run",

@@ -17,6 +17,7 @@ from airflow_mlpipe.engine.runs import EngineRun
 from airflow_mlpipe.engine.settings import config_of, is_shared, named_workspace, wait_for_inputs_s
 from airflow_mlpipe.engine.spec_registry import Registry
 from airflow_mlpipe.errors import ConfigError, NotFoundError
+from airflow_mlpipe.execution.provision import Environments, EnvironmentSettings
 from airflow_mlpipe.execution.site import Site
 from airflow_mlpipe.execution.step_environments import StepEnvironments
 from airflow_mlpipe.model.compute import ComputeSpec
@@ -99,8 +100,17 @@ class Room:
     @cached_property
     def facts(self) -> WorkspaceFacts:
         """What the planner asks of this workspace."""
-        environments = StepEnvironments(self.folder, self.documents, self.index)
-        return WorkspaceFacts(self.catalog, self.store, self.documents, self.index, environments)
+        software = StepEnvironments(self.folder, self.documents, self.index, environments=self.environments)
+        return WorkspaceFacts(self.catalog, self.store, self.documents, self.index, software)
+
+    @cached_property
+    def environments(self) -> Environments:
+        """What the environments of steps were resolved to: the keys of steps and what they run on agree on it.
+
+        Raises:
+            ConfigError: if a setting about them is not allowed.
+        """
+        return Environments(self.documents, EnvironmentSettings.of(self.config.get("settings", {})))
 
     @cached_property
     def site(self) -> Site:
@@ -115,6 +125,7 @@ class Room:
             workspace_id=self.config.get("id", ""),
             credentials=self.credentials,
             lent=self.config.get("settings", {}).get("pass_credentials", ()),
+            environments=self.environments,
         )
 
     def store(self, name: str) -> AnyStore:

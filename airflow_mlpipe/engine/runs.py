@@ -18,6 +18,7 @@ from airflow_mlpipe.catalog.rows import RunRow, StepRow
 from airflow_mlpipe.engine.carriers import carrier_of
 from airflow_mlpipe.engine.flight import StepWaits, pause_s
 from airflow_mlpipe.errors import (
+    EnvironmentBuildError,
     ExecutionError,
     MlpipeError,
     OutputMissingError,
@@ -145,7 +146,7 @@ class EngineRun:
             StepNotNeeded: if a producer has no result although nothing failed.
             StepWaits: if another step computes the same; nothing has been done, and it is to be called again.
             StepStoppedError: if the run was stopped or cancelled.
-            UsageError, OutputMissingError: another try would end the same way.
+            UsageError, OutputMissingError, EnvironmentBuildError: another try would end the same way.
             MlpipeError: another try may help.
         """
         step = self.spec.step_by_id[step_id]
@@ -407,7 +408,7 @@ class EngineRun:
 
 def is_final(error: MlpipeError) -> bool:
     """Whether another try of the step would end the same way."""
-    return isinstance(error, (UsageError, OutputMissingError, StepStoppedError))
+    return isinstance(error, (UsageError, OutputMissingError, StepStoppedError, EnvironmentBuildError))
 
 
 def key_of(decision: StepDecision) -> StepKey:

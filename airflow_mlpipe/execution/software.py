@@ -22,6 +22,7 @@ class Software:
         parent: environment that it inherits the allowed variables from.
         import_root: folder that its interpreter needs on PYTHONPATH to find this package; None if it finds it, or has
             none.
+        variables: what its process is told of where it is, such as ``VIRTUAL_ENV``.
     """
 
     python: str
@@ -29,6 +30,7 @@ class Software:
     shell: str | None = None
     parent: Mapping[str, str] = field(default_factory=dict)
     import_root: str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 IMAGE = Software(python="python", shell="sh")

@@ -27,6 +27,7 @@ from airflow_mlpipe.sdk.run_plan import PlannedRun
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from airflow_mlpipe.execution.provision import Environments
     from airflow_mlpipe.model.digest import Digest, JsonValue
     from airflow_mlpipe.model.parameter import ParameterValue
     from airflow_mlpipe.model.result import StepResult, TreeManifest
@@ -235,6 +236,17 @@ def facts_of(
     return kind(workspace.catalog, workspace.store, workspace.documents, workspace.index, environment, code)
 
 
+def environments_of(workspace: Workspace) -> Environments:
+    """Return what the environments of a workspace are resolved to, and where they are built.
+
+    Raises:
+        ConfigError: if a setting about them is not allowed.
+    """
+    from airflow_mlpipe.execution.provision import Environments, EnvironmentSettings
+
+    return Environments(workspace.documents, EnvironmentSettings.of(workspace.settings))
+
+
 def _planner(
     workspace: Workspace,
     compiled: CompiledPipeline,
@@ -245,8 +257,10 @@ def _planner(
 ) -> Planner:
     from airflow_mlpipe.execution.step_environments import StepEnvironments
 
-    environments = StepEnvironments(workspace.dir, workspace.documents, workspace.index, compiled.snapshots)
-    facts = facts_of(workspace, environments, compiled.code_files, dry=dry)
+    software = StepEnvironments(
+        workspace.dir, workspace.documents, workspace.index, compiled.snapshots, environments_of(workspace)
+    )
+    facts = facts_of(workspace, software, compiled.code_files, dry=dry)
     return Planner(compiled.spec, parameters, facts, regenerate=options.regenerate)
 
 
