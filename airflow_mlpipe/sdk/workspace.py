@@ -144,9 +144,7 @@ class Workspace(WorkspaceDocuments):
     ) -> Workspace:
         """Make an embedded workspace, or one that machines share.
 
-        The latter if ``MLPIPE_CATALOG_CONN`` names a catalog on a server: it keeps what it is told there, and its
-        datastores lie below the URL of ``MLPIPE_DEFAULT_DATASTORE``, if that is set. Where the catalog has the
-        workspace already, the folder becomes this machine's of it.
+        The latter where ``MLPIPE_CATALOG_CONN`` names a catalog; ``docs/how-to/deploy.md`` has more.
 
         Args:
             name: its name, up to 255 printable characters.
