@@ -40,7 +40,8 @@ class Pools:
             return "unchanged"
         try:
             if pool is None:
-                made = {"name": name, "slots": slots, "description": DESCRIPTION, "include_deferred": False}
+                # A step that is waited for without a worker's slot is on its target all the same.
+                made = {"name": name, "slots": slots, "description": DESCRIPTION, "include_deferred": True}
                 # 409: somebody else was faster.
                 self._api.call("POST", ["pools"], made, also=[409])
                 return "made"
@@ -74,7 +75,7 @@ def slots_of(limit: int | None) -> int:
 
 def command(compute: str, limit: int | None) -> str:
     """Return the command that makes the pool of a compute target."""
-    return f"airflow pools set '{pool_of(compute)}' {slots_of(limit)} '{DESCRIPTION}'"
+    return f"airflow pools set --include-deferred '{pool_of(compute)}' {slots_of(limit)} '{DESCRIPTION}'"
 
 
 def missing_text(compute: str, limit: int | None) -> str:

@@ -52,7 +52,7 @@ def test_sync_without_a_server_says_what_another_airflow_needs(workspace, call):
     lines = call("sync").splitlines()
     assert lines[:2] == ["pool compute:any: no limit, not made", "pool compute:cpu: 4 slots, not made"]
     assert lines[3:] == [
-        "airflow pools set 'compute:any' -1 'compute target'",
-        "airflow pools set 'compute:cpu' 4 'compute target'",
+        "airflow pools set --include-deferred 'compute:any' -1 'compute target'",
+        "airflow pools set --include-deferred 'compute:cpu' 4 'compute target'",
     ]
     assert [row["slots"] for row in json.loads(call("sync", "--json"))] == [-1, 4]

@@ -194,7 +194,7 @@ def test_a_run_that_waits_for_a_missing_pool_says_so_until_sync_makes_it(site: S
     eventually(lambda: site.catalog.steps(row.id))
     wanted = (
         "Airflow has no pool 'compute:late', so steps on compute target 'late' never start; make it with "
-        "'mlpipe sync', or: airflow pools set 'compute:late' 3 'compute target'"
+        "'mlpipe sync', or: airflow pools set --include-deferred 'compute:late' 3 'compute target'"
     )
     assert site.engine.waits_for(row.id) == wanted
     assert wanted in mlpipe(site.project, "status").stderr
@@ -295,7 +295,7 @@ def test_a_missing_right_names_pool_size_and_command(site: ServerSite, remote: S
     site.catalog.put_compute(ComputeSpec(name="gpu", max_nodes=3))
     run_id = site.enqueue(shell("a", "true", compute="gpu"))
 
-    with pytest.raises(PermissionDeniedError, match="airflow pools set 'compute:gpu' 3 'compute target'"):
+    with pytest.raises(PermissionDeniedError, match="airflow pools set --include-deferred 'compute:gpu' 3 'compute target'"):
         remote.submit(run_id)
     assert site.catalog.get_run(run_id).status == "Failed"
 

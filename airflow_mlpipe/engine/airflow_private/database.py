@@ -127,7 +127,7 @@ def ensure_pools(session: Session, slots: Mapping[str, int | None]) -> dict[str,
     for name, size in slots.items():
         size = -1 if size is None else size
         if name not in pools:
-            pools[name] = Pool(pool=name, slots=size, description="compute target", include_deferred=False)
+            pools[name] = Pool(pool=name, slots=size, description="compute target", include_deferred=True)
             session.add(pools[name])
         elif pools[name].slots != size:
             pools[name].slots = size
