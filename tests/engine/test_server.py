@@ -295,7 +295,9 @@ def test_a_missing_right_names_pool_size_and_command(site: ServerSite, remote: S
     site.catalog.put_compute(ComputeSpec(name="gpu", max_nodes=3))
     run_id = site.enqueue(shell("a", "true", compute="gpu"))
 
-    with pytest.raises(PermissionDeniedError, match="airflow pools set --include-deferred 'compute:gpu' 3 'compute target'"):
+    with pytest.raises(
+        PermissionDeniedError, match="airflow pools set --include-deferred 'compute:gpu' 3 'compute target'"
+    ):
         remote.submit(run_id)
     assert site.catalog.get_run(run_id).status == "Failed"
 

@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tempfile
 import time
@@ -254,12 +255,22 @@ def _needed(requirements: Sequence[str]) -> list[importlib.metadata.Distribution
             if key in found:
                 continue
             try:
-                found[key] = importlib.metadata.distribution(requirement.name)
-            except importlib.metadata.PackageNotFoundError:
+                found[key] = _installed(requirement.name)
+            except LookupError:
                 # A requirement that this platform does not install, such as a backport.
                 continue
             waiting += [(Requirement(text), asked) for text in found[key].requires or ()]
     return list({d.metadata["Name"]: d for d in found.values()}.values())
+
+
+def _installed(name: str) -> importlib.metadata.Distribution:
+    """Return an installed distribution; not what building has left of this project in its working copy.
+
+    Raises:
+        LookupError: if there is none of that name.
+    """
+    found = list(importlib.metadata.distributions(name=name, path=[sysconfig.get_path("purelib")]))
+    return found[0]
 
 
 def _made(engine: Engine, name: str, layout: Layout) -> str:
