@@ -139,7 +139,8 @@ def test_the_worker_is_killed(place: ComputeSite) -> None:
     step = place.step("echo up; sleep 2; echo made > @out")
     run_id = place.begin(step)
     with place.worker(run_id, "a", 1) as worker:
-        assert worker.stdout.readline() == "up\n"
+        # Airflow's own lines may come in between.
+        assert "up\n" in worker.stdout
         worker.kill()
     place.go(step, run_id, number=2)
     assert place.row().status == "completed"
