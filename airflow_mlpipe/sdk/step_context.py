@@ -34,11 +34,12 @@ class StepProcess:
         """The workspace of the run.
 
         Raises:
-            UnreachableError: if its folder is not there, as in a container or a pod.
+            UnreachableError: if it is not there, as in a container or a pod.
         """
         from airflow_mlpipe.sdk.workspace import Workspace
 
-        if not Path(self.context.workspace).is_dir():
+        # The folder itself may be there: the step's own files lie in it.
+        if not Path(self.context.workspace, "config.json").is_file():
             raise UnreachableError(
                 f"step '{self.context.step}' runs where workspace '{self.context.workspace}' is out of reach, in a "
                 "container or a pod: data comes by inputs with as_mount() or as_download(), and what is to be "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import images
+import psutil
 import pytest
 from container_engine import Engine, PrivateEngine
 from docker_site import TARGET, again, containers, notes, output_of, put_target
@@ -53,6 +55,11 @@ def box(tmp_path: Path, docker_engine: Engine, busybox_image: str) -> Iterator[S
     site.catalog.put_datastore(DatastoreRow(name="marks", url=(tmp_path / "marks").as_uri()))
     put_target(site, docker_engine, busybox_image)
     yield site
+    for process in psutil.process_iter(["cmdline"]):
+        # Of a test that has failed: nobody says its step to go.
+        if str(site.dir) in (process.info["cmdline"] or ()) and process.pid != os.getpid():
+            process.kill()
+            process.wait()
     left = containers(site, docker_engine)
     for container in left:
         docker_engine.client.api.remove_container(container["Id"], force=True)
