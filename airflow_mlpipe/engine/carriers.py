@@ -33,7 +33,7 @@ def carrier_of(compute: ComputeSpec | None, room: Room, context: Any) -> Carrier
         return Here(ContainerLauncher(compute, room))
     if compute.kind == "kubernetes":
         # Here, not above: a step elsewhere needs neither the provider nor its client.
-        from airflow_mlpipe.engine.pods.carrier import HELPER_IMAGE, InPods
+        from airflow_mlpipe.engine.pods.carrier import InPods
 
-        return InPods(compute, room.config.get("settings", {}).get(HELPER_IMAGE), context)
+        return InPods(compute, room.config.get("settings", {}), context)
     raise NotSupportedError(f"compute target '{compute.name}' runs steps by {compute.kind}, which is not installed")

@@ -12,11 +12,13 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pod_site
 import pytest
+from cluster_site import Cluster
 from container_engine import Engine
 from docker_site import TARGET, output_of, put_target, try_step
 from engine_site import Site, shell
-from wheels import PackageIndex
+from wheels import PackageIndex, only_index
 
 from airflow_mlpipe import CommandStep, Environment, Experiment, Pipeline, RunConfiguration, Workspace
 from airflow_mlpipe.engine.docker_engine import DockerEngine
@@ -322,3 +324,30 @@ def test_an_environment_is_built_by_name(
     with pytest.raises(ConfigError, match="image_build_compute='aml' runs steps by local"):
         workspace.catalog.put_compute(ComputeSpec(name="aml"))
         environment.build(workspace, image_build_compute="aml").wait_for_completion(show_output=False)
+
+
+# --- for pods
+
+
+@pytest.mark.k8s
+def test_a_pod_runs_in_the_image_that_a_docker_target_builds(
+    tmp_path: Path,
+    docker_engine: Engine,
+    cluster: Cluster,
+    busybox_image: str,
+    remove: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(pod_site.CONNECTION, pod_site.connection(cluster))
+    only_index(tmp_path, monkeypatch).add("mlpipe-probe", "1.0")
+    site = pod_site.PodSite(tmp_path / "one" / "site", cluster)
+    packages = EnvironmentSpec(name="probe", pip_packages=("mlpipe-probe",))
+    with pytest.raises(ConfigError, match="'probe' is of 1 packages, which nobody builds an image of; set the"):
+        site.go(shell("a", "true > @out", compute=pod_site.TARGET, environment=packages))
+    site = pod_site.PodSite(tmp_path / "two" / "site", cluster, image_build_compute=TARGET)
+    put_target(site, docker_engine, None, network_mode="host")
+    dockerfile = EnvironmentSpec(name="pod", dockerfile=f"FROM {busybox_image}\nRUN echo by docker > /made\n")
+    site.go(shell("a", "cat /made > @out", compute=pod_site.TARGET, environment=dockerfile))
+    built = docker_engine.client.api.images(filters={"label": f"{BUILT_LABEL}=pod"})
+    remove += [image["RepoTags"][0] for image in built]
+    assert site.made() == "by docker\n"

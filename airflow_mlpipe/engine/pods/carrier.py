@@ -29,6 +29,7 @@ from airflow_mlpipe.execution.site import Site
 from airflow_mlpipe.execution.software import IMAGE
 from airflow_mlpipe.execution.variables import variables
 from airflow_mlpipe.model.compute import ComputeSpec, KubernetesSettings
+from airflow_mlpipe.model.environment import EnvironmentLock
 from airflow_mlpipe.storage.atomic import system_errors
 
 _log = logging.getLogger(__name__)
@@ -38,6 +39,9 @@ _WATCHED = {"conn_id", "startup_timeout_s", "staging_timeout_s", "collect_timeou
 HELPER_IMAGE = "helper_image"
 """Setting of a workspace: the image with this package that stages and collects, for targets that name none."""
 
+IMAGE_BUILDER = "image_build_compute"
+"""Setting of a workspace, of v1's name: the DockerCompute that builds images for pods, and pushes them."""
+
 
 @dataclass(frozen=True, slots=True)
 class InPods:
@@ -45,12 +49,12 @@ class InPods:
 
     Attributes:
         target: the compute target.
-        helper_image: of the workspace, for a target that names none; or None.
+        settings: of the workspace; see :data:`HELPER_IMAGE` and :data:`IMAGE_BUILDER`.
         context: Airflow's, of the task.
     """
 
     target: ComputeSpec
-    helper_image: str | None
+    settings: Mapping[str, Any]
     context: Any
 
     def carry(self, order: Order, site: Site) -> PodCarried:
@@ -131,7 +135,7 @@ class InPods:
         settings = self._settings
         workspace = str(order.run.workspace.absolute())
         volume = None if settings.workspace_volume is None else WorkspaceVolume(settings.workspace_volume, workspace)
-        image, helper = self._images(order, settings)
+        image, helper = self._image(order, site, settings), self._helper(settings)
         identity = settings.credentials_secret is not None or settings.service_account is not None
         document = make_order(order, site, Reach(target=self.target.name, identity=identity, volume=volume is not None))
         env = variables(order.step, document.context, Path(document.work) / "context.json", IMAGE)
@@ -146,20 +150,45 @@ class InPods:
             volume=volume,
         )
 
-    def _images(self, order: Order, settings: KubernetesSettings) -> tuple[str, str]:
-        image = order.step.environment.docker_image or settings.image
+    def _image(self, order: Order, site: Site, settings: KubernetesSettings) -> str:
+        environment = order.step.environment
+        lock = None if site.environments is None else site.environments.lock(environment)
+        if lock is not None or environment.dockerfile:
+            return self._built(order, lock)
+        image = environment.image or settings.image
         if image is None:
             raise ConfigError(
                 f"step '{order.step.name}' has no image to run in on compute target '{self.target.name}'; give its "
                 "environment a docker image, or the target a default one"
             )
-        helper = settings.helper_image or self.helper_image
+        return image
+
+    def _built(self, order: Order, lock: EnvironmentLock | None) -> str:
+        """Return the image of an environment that asks for more than an image, built if need be: no pod installs."""
+        step, builder = order.step, self.settings.get(IMAGE_BUILDER)
+        if builder is None:
+            asks = "a Dockerfile" if lock is None else f"{len(lock.packages) + len(lock.conda)} packages"
+            raise ConfigError(
+                f"step '{step.name}' runs in a pod of compute target '{self.target.name}', and its environment "
+                f"'{step.environment.name}' is of {asks}, which nobody builds an image of; set the workspace's setting "
+                f"'{IMAGE_BUILDER}' to a DockerCompute that pushes to a registry of the cluster, or give the "
+                "environment an image that has all: Environment.from_docker_image(...)"
+            )
+        from airflow_mlpipe.engine.image_order import build_on
+
+        def say(line: str) -> None:
+            _log.info("step '%s': %s", step.name, line)
+
+        return build_on(order.run.workspace, str(builder), step.environment, lock, say)
+
+    def _helper(self, settings: KubernetesSettings) -> str:
+        helper = settings.helper_image or self.settings.get(HELPER_IMAGE)
         if helper is None:
             raise ConfigError(
                 f"compute target '{self.target.name}' has no helper_image, an image with this package that stages "
                 f"and collects; set it, or the workspace's setting '{HELPER_IMAGE}'"
             )
-        return image, helper
+        return str(helper)
 
 
 def _folder_of(order: Order) -> Path:
