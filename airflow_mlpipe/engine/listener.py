@@ -61,7 +61,9 @@ def _close(dag_run: DagRun, said: str | None) -> None:
         for task in dag.tasks:
             if task.task_type == "ReuseSensor" and task.task_id.endswith(REUSE_CHECK):
                 # Not patient: the scheduler waits.
-                share = Share(room=room_of(task.workspace, patience_s=0.0), part=task.task_id.removesuffix(REUSE_CHECK))
+                # Airflow keeps no field that is None: then the environment names the workspace.
+                room = room_of(getattr(task, "workspace", None), patience_s=0.0)
+                share = Share(room=room, part=task.task_id.removesuffix(REUSE_CHECK))
                 notes = share.close(dag_run, said)
                 if notes is not None:
                     write_notes(dag_run, share.part, notes)

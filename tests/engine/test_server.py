@@ -259,8 +259,8 @@ def test_a_pipeline_that_no_dag_can_be_made_of_says_why(site: ServerSite, monkey
     monkeypatch.setattr(client, "SHOWN_S", 6.0)
     run_id = site.enqueue(shell("a", "true"), name="broken")
     row = site.catalog.get_run(run_id)
-    site.engine._registry.publish(site.engine._room.spec(row.spec_digest))
-    site.engine._registry._path(row.spec_digest).write_text("{")
+    site.engine._room.registry.publish(site.engine._room.spec(row.spec_digest))
+    site.engine._room.registry._path(row.spec_digest).write_text("{")
 
     with pytest.raises(ServiceError, match=r"does not show pipeline 'broken' .* no DAG can be made of its spec b3:"):
         site.engine.submit(run_id)
@@ -335,7 +335,7 @@ def test_a_killed_api_server_is_not_the_end_of_a_run(site: ServerSite, marks: Pa
 
 def test_old_versions_were_cleaned_and_the_scheduler_lives(site: ServerSite):
     alive = scheduler(site)
-    published = int(site.engine._registry.head().partition("-")[0])
+    published = int(site.engine._room.registry.head().partition("-")[0])
     versions = site.dir / "airflow" / "bundles" / "mlpipe" / "versions"
     eventually(lambda: len(list(versions.iterdir())) < published, 20)
 
