@@ -187,7 +187,8 @@ def test_a_pods_own_account_may_do_nothing(cluster, image):
     assert space == cluster.namespace
     from kubernetes import client
 
-    configuration = client.Configuration.get_default_copy()
+    # Not a copy of the default one, which whoever reaches a cluster in this process may have set.
+    configuration = client.Configuration()
     configuration.host = cluster.api.api_client.configuration.host
     configuration.ssl_ca_cert = cluster.api.api_client.configuration.ssl_ca_cert
     configuration.api_key["authorization"] = f"Bearer {token}"

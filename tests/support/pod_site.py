@@ -16,6 +16,7 @@ from engine_site import Site, eventually
 
 from airflow_mlpipe.catalog.rows import StepRow
 from airflow_mlpipe.engine.flight import StepDetached
+from airflow_mlpipe.engine.pods.spec import WORKSPACE
 from airflow_mlpipe.engine.room import Room
 from airflow_mlpipe.engine.runs import Attempt
 from airflow_mlpipe.model.compute import ComputeSpec, KubernetesSettings, Resources
@@ -53,8 +54,8 @@ def target(site: Site, cluster: Cluster, resources: Resources | None = None, **s
 
 
 def pods(cluster: Cluster) -> list[Any]:
-    """What is there of pods."""
-    return list(cluster.api.list_namespaced_pod(cluster.namespace).items)
+    """What is there of steps' pods; tests of the cluster itself leave others."""
+    return list(cluster.api.list_namespaced_pod(cluster.namespace, label_selector=WORKSPACE).items)
 
 
 class PodSite(Site):
