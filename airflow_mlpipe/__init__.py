@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.experiment import Experiment
     from airflow_mlpipe.sdk.file_dataset import FileDataset
     from airflow_mlpipe.sdk.model import Model
+    from airflow_mlpipe.sdk.operator_arguments import Joined, SourceFile, Url
+    from airflow_mlpipe.sdk.operator_step import OperatorStep
     from airflow_mlpipe.sdk.output_data import PortDataReference
     from airflow_mlpipe.sdk.parameter import DataIntervalEnd, DataIntervalStart, PipelineParameter
     from airflow_mlpipe.sdk.pipeline import Pipeline
@@ -60,8 +62,10 @@ __all__ = [
     "Environment",
     "Experiment",
     "FileDataset",
+    "Joined",
     "MlpipeError",
     "Model",
+    "OperatorStep",
     "OutputFileDatasetConfig",
     "OutputTabularDatasetConfig",
     "Pipeline",
@@ -76,9 +80,11 @@ __all__ = [
     "PythonScriptStep",
     "Run",
     "RunConfiguration",
+    "SourceFile",
     "StepRun",
     "StepSequence",
     "TabularDataset",
+    "Url",
     "Workspace",
 ]
 
@@ -102,8 +108,10 @@ _MODULES = {
     "Environment": "sdk.environment",
     "Experiment": "sdk.experiment",
     "FileDataset": "sdk.file_dataset",
+    "Joined": "sdk.operator_arguments",
     "MlpipeError": "errors",
     "Model": "sdk.model",
+    "OperatorStep": "sdk.operator_step",
     "OutputFileDatasetConfig": "sdk.data",
     "OutputTabularDatasetConfig": "sdk.table_output",
     "Pipeline": "sdk.pipeline",
@@ -118,9 +126,11 @@ _MODULES = {
     "PythonScriptStep": "sdk.steps",
     "Run": "sdk.run",
     "RunConfiguration": "sdk.run_configuration",
+    "SourceFile": "sdk.operator_arguments",
     "StepRun": "sdk.step_run",
     "StepSequence": "sdk.steps",
     "TabularDataset": "sdk.tabular_dataset",
+    "Url": "sdk.operator_arguments",
     "Workspace": "sdk.workspace",
 }
 

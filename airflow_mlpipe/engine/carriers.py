@@ -11,6 +11,7 @@ from airflow_mlpipe.model.compute import ComputeSpec
 
 if TYPE_CHECKING:
     from airflow_mlpipe.engine.room import Room
+    from airflow_mlpipe.engine.runs import Attempt
 
 
 def carrier_of(compute: ComputeSpec | None, room: Room, context: Any) -> Carrier:
@@ -27,3 +28,19 @@ def carrier_of(compute: ComputeSpec | None, room: Room, context: Any) -> Carrier
     if compute is None or compute.kind == "local":
         return Here(LocalLauncher())
     raise NotSupportedError(f"compute target '{compute.name}' runs steps by {compute.kind}, which is not installed")
+
+
+def operator_carrier(compute: ComputeSpec | None, room: Room, attempt: Attempt, *, may_defer: bool) -> Carrier:
+    """Return what carries out a step that is an operator of Airflow: the task at hand, whatever its compute target.
+
+    Args:
+        compute: the target whose settings the operator is given, or None.
+        room: the workspace.
+        attempt: the try, and the task that makes it.
+        may_defer: whether a triggerer is there for operators that wait.
+    """
+    # Here, not above: a worker whose steps are no operators needs none of it.
+    from airflow_mlpipe.engine.operator_launcher import OperatorLauncher, TaskAtHand
+
+    task = TaskAtHand(context=attempt.context, may_defer=may_defer, resumed=attempt.resumed)
+    return Here(OperatorLauncher(task, room.site, compute))

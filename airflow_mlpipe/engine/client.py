@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES, RunRow
 from airflow_mlpipe.engine.bookkeeping import WITHOUT_A_WORD, close_run, fail_running_steps
-from airflow_mlpipe.engine.names import dag_run_of, digest_tag, pool_of
+from airflow_mlpipe.engine.names import dag_run_of, digest_tag
 from airflow_mlpipe.engine.rest import AirflowApi, Login
 from airflow_mlpipe.engine.room import Room
 from airflow_mlpipe.engine.server_settings import ServerHome
@@ -208,9 +208,9 @@ class ServerEngine:
             time.sleep(_LOOK_S)
 
     def _make_pools(self, spec: PipelineSpec) -> None:
-        """Make or change the pools of the compute targets: a task in a missing pool would wait for ever."""
-        for compute, limit in self._room.compute_limits(spec).items():
-            name, slots = pool_of(compute), -1 if limit is None else limit
+        """Make or change the pools of the pipeline's steps: a task in a missing pool would wait for ever."""
+        for name, limit in self._room.pool_limits(spec).items():
+            slots = -1 if limit is None else limit
             try:
                 pool = self.api.get("pools", name)
             except NotFoundError:
@@ -227,10 +227,22 @@ class ServerEngine:
                     self.api.call("PATCH", ["pools", name], {"pool": name, "slots": slots, **kept})
             except PermissionDeniedError as error:
                 raise PermissionDeniedError(
-                    f"compute target '{compute}' needs Airflow's pool '{name}' with {slots} slots, which user "
+                    f"the pipeline needs Airflow's pool '{name}' with {slots} slots, which user "
                     f"'{self.api.login.user}' may not make; ask for: "
                     f"airflow pools set '{name}' {slots} 'compute target'"
                 ) from error
+
+    def check_pool(self, name: str) -> bool:
+        """Return whether Airflow has a pool.
+
+        Raises:
+            ServiceError: if the server does not answer, or refuses.
+        """
+        try:
+            self.api.get("pools", name)
+        except NotFoundError:
+            return False
+        return True
 
     def _wait_until_shown(self, spec: PipelineSpec) -> None:
         """Wait until Airflow's newest version of the DAG is that of `spec`."""

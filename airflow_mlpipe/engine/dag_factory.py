@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,10 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, Param, TaskGroup
 from airflow_mlpipe.engine.names import DONE, REUSE_CHECK, TAG, digest_tag, pool_of
 from airflow_mlpipe.engine.operators import PipelineDone, StepOperator
 from airflow_mlpipe.engine.sensor import ReuseSensor
+from airflow_mlpipe.engine.task_settings import task_arguments
 from airflow_mlpipe.errors import PipelineError
 from airflow_mlpipe.model.graph import dependencies
+from airflow_mlpipe.model.operator_call import OperatorCall, Piece
 from airflow_mlpipe.model.parameter import ParameterSpec
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.model.step import StepSpec
@@ -34,6 +37,7 @@ def build_dag(
     wait_for_inputs_s: float = 0.0,
     publish: Publish | None = None,
     depends_on_past: bool = False,
+    passed_over: Collection[str] = (),
     **dag_arguments: Any,
 ) -> DAG:
     """Return the DAG that runs `spec`.
@@ -48,6 +52,7 @@ def build_dag(
         wait_for_inputs_s: how long ``reuse_check`` waits for data that the pipeline reads, in seconds.
         publish: for a DAG file, where `spec` is an outline: packs and stores the pipeline when a run starts.
         depends_on_past: whether each task waits until that of the run before has succeeded or was reused.
+        passed_over: what steps say about their tasks that means nothing here.
         **dag_arguments: more arguments of :class:`airflow.sdk.DAG`, e.g. ``catchup`` or ``max_active_runs``; ``tags``
             and ``params`` are added to the pipeline's own.
     """
@@ -71,7 +76,8 @@ def build_dag(
     dag = DAG(merged.pop("dag_id", spec.name), **merged)
     if fileloc is not None:
         dag.fileloc = fileloc
-    _add_tasks(spec, {"workspace": workspace, "wait_for_inputs_s": wait_for_inputs_s, "publish": publish}, dag=dag)
+    shared = {"workspace": workspace, "wait_for_inputs_s": wait_for_inputs_s, "publish": publish}
+    _add_tasks(spec, {**shared, "passed_over": passed_over}, dag=dag)
     return dag
 
 
@@ -164,9 +170,14 @@ def _add_tasks(spec: PipelineSpec, shared: dict[str, Any], **dag: DAG) -> tuple[
         **dag,
     )
     tasks: dict[str, StepOperator] = {}
+    passed_over = shared.get("passed_over", ())
     for step in spec.steps:
         task = tasks[step.id] = StepOperator(
-            **_arguments(step), step_id=step.id, spec_digest=digest, workspace=place, **dag
+            **_arguments(step, passed_over),
+            step_id=step.id,
+            spec_digest=digest,
+            workspace=place,
+            **dag,
         )
         task.set_upstream([sensor, *(tasks[upstream] for upstream in dependencies(step))])
     return sensor, tasks
@@ -193,7 +204,7 @@ def param(parameter: ParameterSpec) -> Param:
     return Param(parameter.default, type=parameter.json_type)
 
 
-def _arguments(step: StepSpec) -> dict[str, Any]:
+def _arguments(step: StepSpec, passed_over: Collection[str]) -> dict[str, Any]:
     """Return the operator's arguments; defaults stay out, since each costs time in every parse."""
     arguments: dict[str, Any] = {"task_id": step.id, "doc_md": command_text(step)}
     if step.name != step.id:
@@ -205,15 +216,29 @@ def _arguments(step: StepSpec) -> dict[str, Any]:
         arguments["execution_timeout"] = timedelta(seconds=step.timeout_s)
     if step.compute is not None:
         arguments["pool"] = pool_of(step.compute)
-    return arguments
+    return {**arguments, **task_arguments(step.airflow, passed_over)}
 
 
 def command_text(step: StepSpec) -> str:
     """Return what a step runs, for people, as Markdown that shows the user's words as they are."""
+    if step.operator is not None:
+        return _fenced(operator_text(step.operator))
     words = [] if step.script is None else ["python", shlex.quote(step.script)]
     for argument in step.arguments:
         quoted = argument.value if step.shell else shlex.quote(argument.value)
         words.append(quoted if argument.kind == "literal" else f"<{argument.kind} {argument.value}>")
-    line = " ".join(words)
+    return _fenced(" ".join(words))
+
+
+def operator_text(call: OperatorCall) -> str:
+    """Return an operator and its arguments, for people."""
+
+    def shown(piece: Piece) -> str:
+        return piece.value if piece.kind == "literal" else f"<{piece.kind} {piece.value}>"
+
+    return "\n".join([call.path, *(f"  {name}={value!r}" for name, value in call.filled(shown).items())])
+
+
+def _fenced(line: str) -> str:
     fence = "`" * (max([2, *map(len, re.findall("`+", line))]) + 1)
     return f"{fence}text\n{line}\n{fence}"

@@ -1,4 +1,4 @@
-"""The task of a step that runs on the worker's own machine."""
+"""The task of a step."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from airflow.sdk.exceptions import (
     AirflowSkipException,
     AirflowTaskTimeout,
     DownstreamTasksSkipped,
+    TaskDeferred,
 )
 
 from airflow_mlpipe.errors import MlpipeError, PipelineError
@@ -118,12 +119,22 @@ class StepOperator(BaseOperator):
 
         While another step computes the same, the slot is given back: Airflow shows ``up_for_reschedule``.
         """
+        self._run(context, None)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> None:
+        """Go on with a step whose operator has waited for a trigger."""
+        from airflow_mlpipe.engine.operator_launcher import resumed_by
+
+        self._run(context, resumed_by(next_method, next_kwargs))
+
+    def _run(self, context: Context, resumed: tuple[str, dict[str, Any]] | None) -> None:
         # Here, not above: a parse reads the spec alone and needs neither catalog nor storage.
         from airflow_mlpipe.engine.adopt import Share
         from airflow_mlpipe.engine.connections import ask_airflow
         from airflow_mlpipe.engine.flight import StepWaits
         from airflow_mlpipe.engine.room import room_of
         from airflow_mlpipe.engine.runs import Attempt, StepNotNeeded
+        from airflow_mlpipe.execution.carrier import StepPaused
         from airflow_mlpipe.execution.processes import die_with_parent
 
         # Airflow's supervisor, which ends this process when it has to: killed itself, it would leave the script running
@@ -143,11 +154,15 @@ class StepOperator(BaseOperator):
             on_reason=lambda reason: self.log.info("why: %s", reason),
             on_line=lambda _stream, line: _step_log.info("%s", line),
             context=context,
+            resumed=resumed,
         )
         try:
             reused = run.step(self.step_id, attempt)
         except StepWaits as wait:
             raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=wait.pause_s)) from None
+        except StepPaused as pause:
+            self.log.info("%s", pause)
+            raise _paused(pause.how) from None
         except StepNotNeeded as reason:
             raise AirflowSkipException(str(reason)) from None
         except MlpipeError as error:
@@ -169,3 +184,14 @@ class StepOperator(BaseOperator):
 
         self.log.error("%s", error.message)
         raise (AirflowFailException if is_final(error) else AirflowException)(error.message.splitlines()[0]) from None
+
+
+def _paused(how: BaseException) -> BaseException:
+    """Return what tells Airflow when a step goes on whose operator has given its slot back."""
+    from airflow_mlpipe.engine.operator_launcher import paused_arguments
+
+    if not isinstance(how, TaskDeferred):
+        return how
+    kwargs = dict(paused_arguments(how))
+    # Airflow's name for the method is only told: resume_execution() takes all.
+    return TaskDeferred(trigger=how.trigger, method_name="execute", kwargs=kwargs, timeout=how.timeout)

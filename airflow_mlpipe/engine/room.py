@@ -12,7 +12,7 @@ from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.catalog.connection import RECONNECT_S
 from airflow_mlpipe.catalog.rows import DatastoreRow, RunRow
 from airflow_mlpipe.engine.flight import LEASE_TTL_S, LeaseKeeper
-from airflow_mlpipe.engine.names import CONF_KEY, WORKSPACE_VARIABLE
+from airflow_mlpipe.engine.names import CONF_KEY, WORKSPACE_VARIABLE, pool_of
 from airflow_mlpipe.engine.runs import EngineRun
 from airflow_mlpipe.errors import ConfigError, NotFoundError
 from airflow_mlpipe.execution.site import Site
@@ -180,6 +180,20 @@ class Room:
                 # Deleted since the pipeline was compiled; its steps say so.
                 limits[name] = None
         return limits
+
+    @property
+    def pools(self) -> dict[str, int]:
+        """The pools that users have described (setting ``pools``), with their slots; -1 for no limit."""
+        return dict(self.config.get("settings", {}).get("pools") or {})
+
+    def pool_limits(self, spec: PipelineSpec) -> dict[str, int | None]:
+        """Return by pool of Airflow how many slots it is to have, None for no limit.
+
+        Those of the compute targets of `spec`, and those that its steps name and users have described.
+        """
+        limits = {pool_of(name): slots for name, slots in self.compute_limits(spec).items()}
+        named = {step.airflow["pool"] for step in spec.steps if "pool" in step.airflow}
+        return {**limits, **{name: self.pools[name] for name in sorted(named) if name in self.pools}}
 
     def conf(self, row: RunRow) -> dict[str, Any]:
         """Return the conf of the DAG run that carries `row`."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.catalog.leases import waiting_reason
 from airflow_mlpipe.catalog.rows import RunRow, StepRow
-from airflow_mlpipe.engine.carriers import carrier_of
+from airflow_mlpipe.engine.carriers import carrier_of, operator_carrier
 from airflow_mlpipe.engine.flight import StepWaits, pause_s
 from airflow_mlpipe.errors import (
     ExecutionError,
@@ -26,6 +26,7 @@ from airflow_mlpipe.errors import (
     UsageError,
 )
 from airflow_mlpipe.execution.attempt import StepKey, run_attempt
+from airflow_mlpipe.execution.carrier import StepPaused
 from airflow_mlpipe.execution.contract import RunIdentity
 from airflow_mlpipe.execution.deliver import publish
 from airflow_mlpipe.model.graph import consumers, producers
@@ -58,6 +59,7 @@ class Attempt:
         on_line: gets each line the step prints, with ``stdout`` or ``stderr``.
         on_reason: gets why the step runs or is reused after all, in one or several lines.
         context: Airflow's, of the task that makes it.
+        resumed: for a try that has given its slot back: what its operator goes on with; else None.
     """
 
     number: int
@@ -66,6 +68,7 @@ class Attempt:
     on_line: Callable[[str, str], None] | None = None
     on_reason: Callable[[str], None] = lambda reason: None
     context: Any = None
+    resumed: tuple[str, dict[str, Any]] | None = None
 
     def tell(self, decision: StepDecision) -> None:
         """Say why the step runs or is reused."""
@@ -139,6 +142,7 @@ class EngineRun:
         Raises:
             StepNotNeeded: if a producer has no result although nothing failed.
             StepWaits: if another step computes the same; nothing has been done, and it is to be called again.
+            StepPaused: if the try goes on later; it holds nothing meanwhile.
             StepStoppedError: if the run was stopped or cancelled.
             UsageError, OutputMissingError: another try would end the same way.
             MlpipeError: another try may help.
@@ -156,7 +160,7 @@ class EngineRun:
         results = self._inputs(step)
         try:
             result = self._reuse_or_run(step, row, results, attempt)
-        except StepWaits:
+        except (StepWaits, StepPaused):
             raise
         except StepStoppedError as error:
             self._end(row, "canceled", self.stop_reason() or error.message, attempt.number)
@@ -173,6 +177,9 @@ class EngineRun:
         self, step: StepSpec, row: StepRow, results: Mapping[str, StepResult], attempt: Attempt
     ) -> StepResult:
         """Return the step's result: one that is there, or a new one that nobody else computes meanwhile."""
+        if attempt.resumed is not None:
+            # Whatever others have computed meanwhile: what this one has begun elsewhere is brought to its end.
+            return self._attempt(step, row, results, attempt, self.planner.decide(step, results))
         decision = self._decided(step, row, results, attempt)
         if decision.result is not None:
             return decision.result
@@ -185,17 +192,34 @@ class EngineRun:
                 if decision.result is not None:
                     return decision.result
             attempt.tell(decision)
-            return run_attempt(
-                step,
-                self._identity(row),
-                key_of(decision),
-                results,
-                self.room.site,
-                carrier=carrier_of(self.room.compute(step), self.room, attempt.context),
-                number=attempt.number,
-                stop=lambda: attempt.killed() or self.stop_reason(),
-                on_line=attempt.on_line,
-            )
+            return self._attempt(step, row, results, attempt, decision)
+
+    def _attempt(
+        self,
+        step: StepSpec,
+        row: StepRow,
+        results: Mapping[str, StepResult],
+        attempt: Attempt,
+        decision: StepDecision,
+    ) -> StepResult:
+        compute = self.room.compute(step)
+        carrier = (
+            carrier_of(compute, self.room, attempt.context)
+            if step.operator is None
+            else operator_carrier(compute, self.room, attempt, may_defer=self.row.engine == "server")
+        )
+        return run_attempt(
+            step,
+            self._identity(row),
+            key_of(decision),
+            results,
+            self.room.site,
+            carrier=carrier,
+            number=attempt.number,
+            resumed=attempt.resumed is not None,
+            stop=lambda: attempt.killed() or self.stop_reason(),
+            on_line=attempt.on_line,
+        )
 
     def _decided(
         self, step: StepSpec, row: StepRow, results: Mapping[str, StepResult], attempt: Attempt

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from airflow_mlpipe.errors import MissingDataError
 from airflow_mlpipe.execution.environments import describe_environment
+from airflow_mlpipe.execution.operator_software import describe_operator
 from airflow_mlpipe.model.digest import Digest, JsonValue
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.storage.atomic import system_errors
@@ -53,11 +54,19 @@ class StepEnvironments:
             MissingDataError: if its snapshot is not stored and what it imports is not known either.
             StorageError: if the snapshot cannot be read, or there is no room to unpack it.
         """
+        if step.operator is not None:
+            return self._operators_software(step.operator.path)
         if step.snapshot is not None and step.snapshot not in self._imports:
             self._imports[step.snapshot] = self._imports_of(step.snapshot)
         key = (step.environment.model_dump_json(), self._imports[step.snapshot])
         if key not in self._known:
             self._known[key] = describe_environment(step.environment, key[1], self._cache)
+        return self._known[key]
+
+    def _operators_software(self, path: str) -> Mapping[str, JsonValue]:
+        key = (path, frozenset({"operator"}))
+        if key not in self._known:
+            self._known[key] = describe_operator(path, self._cache)
         return self._known[key]
 
     def _imports_of(self, digest: Digest) -> frozenset[str]:

@@ -83,6 +83,9 @@ def identify(step: StepSpec, parameters: Mapping[str, JsonValue], environment: M
         # Which results are promised, and where: a result without one of them cannot serve.
         "outputs": {port.name: [port.kind, port.destination] for port in step.outputs},
     }
+    if step.operator is not None:
+        # What of Airflow's is called, with every argument as it was written.
+        components["operator"] = step.operator.identity()
     return Identity(components, digest_json("identity", components))
 
 
@@ -93,8 +96,10 @@ def _delivery(port: InputSpec) -> list[JsonValue]:
 
 
 def _used_parameters(step: StepSpec, values: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Return what the step can see of the parameters: those in its arguments and its ``params``."""
+    """Return what the step can see of the parameters: those in its arguments, its operator's and its ``params``."""
     used = {argument.value: values[argument.value] for argument in step.arguments if argument.kind == "parameter"}
+    if step.operator is not None:
+        used.update({name: values[name] for name in step.operator.parameters})
     for name, argument in step.parameters.items():
         used[f"AML_PARAMETER_{name}"] = _value(argument, values)
     return used

@@ -12,6 +12,9 @@ from airflow_mlpipe.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from airflow_mlpipe.model.parameter import ParameterValue
+    from airflow_mlpipe.model.spec import PipelineSpec
+
 DEFAULT_ENGINE = "airflow_mlpipe.engine.selection:WorkspaceEngine"
 
 SERVER = "airflow_mlpipe.engine.server_control:ServerControl"
@@ -25,6 +28,13 @@ class Engine(Protocol):
     @property
     def name(self) -> str:
         """What a run is recorded to be carried by, if it is submitted now."""
+
+    def check(self, spec: PipelineSpec, parameters: Mapping[str, ParameterValue]) -> None:
+        """Refuse what the engine knows to be wrong with a pipeline; nothing of the run is stored yet.
+
+        Raises:
+            UsageError: if something is.
+        """
 
     def submit(self, run_id: str) -> None:
         """Start a run whose row is in the catalog with status ``Queued``; returns at once."""

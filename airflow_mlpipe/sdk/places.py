@@ -142,6 +142,10 @@ class Places:
                 return row.name
         return self._workspace.get_default_datastore().name
 
+    def limit(self, compute: str) -> int | None:
+        """Return how many steps may run at once on a compute target of this workspace; None for no limit."""
+        return self._computes[compute]
+
     @cached_property
-    def _computes(self) -> frozenset[str]:
-        return frozenset(spec.name for spec in self._workspace.catalog.list_computes())
+    def _computes(self) -> dict[str, int | None]:
+        return {spec.name: spec.max_nodes for spec in self._workspace.catalog.list_computes()}

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from airflow_mlpipe.errors import ParameterError, PipelineError
+from airflow_mlpipe.model.task_settings import task_settings
 from airflow_mlpipe.sdk.binding import Consumed, OutputView, Produced
 from airflow_mlpipe.sdk.compute import ComputeTarget
 from airflow_mlpipe.sdk.data_path import joined_pair
@@ -39,9 +40,10 @@ class PipelineStep:
         version: a salt that makes old results invalid when it changes.
         hash_paths: files that decide about reuse; empty for all.
         max_result_age_s: age in seconds from which on a result is not reused, or None.
+        airflow: arguments of its task in Airflow.
     """
 
-    kind: Literal["python", "command"] = "python"
+    kind: Literal["python", "command", "operator"] = "python"
     script: str | None = None
     shell = False
 
@@ -66,6 +68,7 @@ class PipelineStep:
         retry_delay_s: float = 5.0,
         timeout_s: float | None = None,
         max_result_age: timedelta | float | None = None,
+        airflow: Mapping[str, Any] | None = None,
     ) -> None:
         """Keep what subclasses were given. They describe the arguments."""
         if not isinstance(name, str) or not name.strip():
@@ -85,6 +88,7 @@ class PipelineStep:
         self.hash_paths = tuple(os.fspath(path) for path in _listed(name, "hash_paths", hash_paths))
         self.retries, self.retry_delay_s, self.timeout_s = _limits(name, retries, retry_delay_s, timeout_s)
         self.max_result_age_s = _age(name, max_result_age)
+        self.airflow = task_settings(name, airflow or {})
         self._after: dict[PipelineStep, None] = {}
         self._check_configuration()
         self._announce()
@@ -181,6 +185,7 @@ class PythonScriptStep(PipelineStep):
         retry_delay_s: float = 5.0,
         timeout_s: float | None = None,
         max_result_age: timedelta | float | None = None,
+        airflow: Mapping[str, Any] | None = None,
     ) -> None:
         """Describe a step.
 
@@ -207,6 +212,8 @@ class PythonScriptStep(PipelineStep):
             timeout_s: seconds after which a try is ended, or None.
             max_result_age: how long after it was computed a result may stand in for running, as a timedelta or in
                 seconds; by default for ever. It is no part of the key: other steps may take results that are older.
+            airflow: more arguments of the step's task in Airflow, e.g. ``{"pool": "gpu", "priority_weight": 5}``; see
+                docs/how-to/operators.md. They are no part of the key.
 
         Raises:
             UsageError: if an argument is not allowed.
@@ -234,13 +241,14 @@ class PythonScriptStep(PipelineStep):
             retry_delay_s=retry_delay_s,
             timeout_s=timeout_s,
             max_result_age=max_result_age,
+            airflow=airflow,
         )
 
 
 class CommandStep(PipelineStep):
     """Runs a command."""
 
-    kind: Literal["python", "command"] = "command"
+    kind: Literal["python", "command", "operator"] = "command"
 
     def __init__(
         self,
@@ -261,6 +269,7 @@ class CommandStep(PipelineStep):
         retry_delay_s: float = 5.0,
         timeout_s: float | None = None,
         max_result_age: timedelta | float | None = None,
+        airflow: Mapping[str, Any] | None = None,
     ) -> None:
         """Describe a step.
 
@@ -283,6 +292,7 @@ class CommandStep(PipelineStep):
             retry_delay_s: as for :class:`PythonScriptStep`.
             timeout_s: as for :class:`PythonScriptStep`.
             max_result_age: as for :class:`PythonScriptStep`.
+            airflow: as for :class:`PythonScriptStep`.
 
         Raises:
             UsageError: if an argument is not allowed.
@@ -313,6 +323,7 @@ class CommandStep(PipelineStep):
             retry_delay_s=retry_delay_s,
             timeout_s=timeout_s,
             max_result_age=max_result_age,
+            airflow=airflow,
         )
 
 

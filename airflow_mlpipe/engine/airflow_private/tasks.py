@@ -135,6 +135,9 @@ class _Supervisor:
         self.outcome = Outcome()
         self._first_reschedule = first_reschedule
 
+    async def asend(self, msg: Any) -> Any:
+        return self.send(msg)
+
     def send(self, msg: Any) -> Any:
         if isinstance(msg, comms.SetXCom):
             self.outcome.xcoms[msg.key] = msg.value
