@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_mlpipe.errors import MlpipeError
+    from airflow_mlpipe.sdk.aml_compute import AmlCompute
     from airflow_mlpipe.sdk.column_types import DataType
-    from airflow_mlpipe.sdk.compute import AmlCompute, ComputeTarget, ComputeTargetException
+    from airflow_mlpipe.sdk.compute import ComputeTarget, ComputeTargetException
     from airflow_mlpipe.sdk.conda import CondaDependencies
     from airflow_mlpipe.sdk.consumption import DatasetConsumptionConfig
     from airflow_mlpipe.sdk.data import OutputFileDatasetConfig, PipelineData, PipelineOutputFileDataset
@@ -19,20 +20,42 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.data_transfer_step import DataTransferStep
     from airflow_mlpipe.sdk.dataset import Dataset
     from airflow_mlpipe.sdk.datastore import Datastore
+    from airflow_mlpipe.sdk.docker_compute import DockerCompute
     from airflow_mlpipe.sdk.environment import Environment
     from airflow_mlpipe.sdk.experiment import Experiment
     from airflow_mlpipe.sdk.file_dataset import FileDataset
+    from airflow_mlpipe.sdk.kubernetes_compute import KubernetesCompute
     from airflow_mlpipe.sdk.model import Model
     from airflow_mlpipe.sdk.operator_arguments import Joined, SourceFile, Url
     from airflow_mlpipe.sdk.operator_step import OperatorStep
+    from airflow_mlpipe.sdk.other_computes import (
+        AdlaCompute,
+        AksCompute,
+        BatchCompute,
+        ComputeInstance,
+        DatabricksCompute,
+        DataFactoryCompute,
+        DsvmCompute,
+        HDInsightCompute,
+        KustoCompute,
+        RemoteCompute,
+        SynapseCompute,
+    )
     from airflow_mlpipe.sdk.output_data import PortDataReference
     from airflow_mlpipe.sdk.parameter import DataIntervalEnd, DataIntervalStart, PipelineParameter
     from airflow_mlpipe.sdk.pipeline import Pipeline
     from airflow_mlpipe.sdk.pipeline_run import PipelineRun
     from airflow_mlpipe.sdk.reading_options import PromoteHeadersBehavior
     from airflow_mlpipe.sdk.reference import DataReference
+    from airflow_mlpipe.sdk.resource_configuration import (
+        AmlComputeConfiguration,
+        KubernetesComputeConfiguration,
+        ResourceConfiguration,
+    )
     from airflow_mlpipe.sdk.run import Run
     from airflow_mlpipe.sdk.run_configuration import RunConfiguration
+    from airflow_mlpipe.sdk.script_run import ScriptRun
+    from airflow_mlpipe.sdk.script_run_config import ScriptRunConfig
     from airflow_mlpipe.sdk.step_run import StepRun
     from airflow_mlpipe.sdk.steps import CommandStep, PipelineStep, PythonScriptStep, StepSequence
     from airflow_mlpipe.sdk.table_output import OutputTabularDatasetConfig, PipelineOutputTabularDataset
@@ -43,11 +66,17 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "AdlaCompute",
+    "AksCompute",
     "AmlCompute",
+    "AmlComputeConfiguration",
+    "BatchCompute",
     "CommandStep",
+    "ComputeInstance",
     "ComputeTarget",
     "ComputeTargetException",
     "CondaDependencies",
+    "DataFactoryCompute",
     "DataIntervalEnd",
     "DataIntervalStart",
     "DataPath",
@@ -55,14 +84,21 @@ __all__ = [
     "DataReference",
     "DataTransferStep",
     "DataType",
+    "DatabricksCompute",
     "Dataset",
     "DatasetChangedWarning",
     "DatasetConsumptionConfig",
     "Datastore",
+    "DockerCompute",
+    "DsvmCompute",
     "Environment",
     "Experiment",
     "FileDataset",
+    "HDInsightCompute",
     "Joined",
+    "KubernetesCompute",
+    "KubernetesComputeConfiguration",
+    "KustoCompute",
     "MlpipeError",
     "Model",
     "OperatorStep",
@@ -78,37 +114,55 @@ __all__ = [
     "PortDataReference",
     "PromoteHeadersBehavior",
     "PythonScriptStep",
+    "RemoteCompute",
+    "ResourceConfiguration",
     "Run",
     "RunConfiguration",
+    "ScriptRun",
+    "ScriptRunConfig",
     "SourceFile",
     "StepRun",
     "StepSequence",
+    "SynapseCompute",
     "TabularDataset",
     "Url",
     "Workspace",
 ]
 
 _MODULES = {
-    "AmlCompute": "sdk.compute",
+    "AdlaCompute": "sdk.other_computes",
+    "AksCompute": "sdk.other_computes",
+    "AmlCompute": "sdk.aml_compute",
+    "AmlComputeConfiguration": "sdk.resource_configuration",
+    "BatchCompute": "sdk.other_computes",
     "CommandStep": "sdk.steps",
+    "ComputeInstance": "sdk.other_computes",
     "ComputeTarget": "sdk.compute",
     "ComputeTargetException": "sdk.compute",
     "CondaDependencies": "sdk.conda",
+    "DataFactoryCompute": "sdk.other_computes",
     "DataIntervalEnd": "sdk.parameter",
     "DataIntervalStart": "sdk.parameter",
     "DataPath": "sdk.data_path",
-    "DataTransferStep": "sdk.data_transfer_step",
     "DataPathComputeBinding": "sdk.data_path",
     "DataReference": "sdk.reference",
+    "DataTransferStep": "sdk.data_transfer_step",
     "DataType": "sdk.column_types",
+    "DatabricksCompute": "sdk.other_computes",
     "Dataset": "sdk.dataset",
     "DatasetChangedWarning": "sdk.versions",
     "DatasetConsumptionConfig": "sdk.consumption",
     "Datastore": "sdk.datastore",
+    "DockerCompute": "sdk.docker_compute",
+    "DsvmCompute": "sdk.other_computes",
     "Environment": "sdk.environment",
     "Experiment": "sdk.experiment",
     "FileDataset": "sdk.file_dataset",
     "Joined": "sdk.operator_arguments",
+    "HDInsightCompute": "sdk.other_computes",
+    "KubernetesCompute": "sdk.kubernetes_compute",
+    "KubernetesComputeConfiguration": "sdk.resource_configuration",
+    "KustoCompute": "sdk.other_computes",
     "MlpipeError": "errors",
     "Model": "sdk.model",
     "OperatorStep": "sdk.operator_step",
@@ -124,11 +178,16 @@ _MODULES = {
     "PortDataReference": "sdk.output_data",
     "PromoteHeadersBehavior": "sdk.reading_options",
     "PythonScriptStep": "sdk.steps",
+    "RemoteCompute": "sdk.other_computes",
+    "ResourceConfiguration": "sdk.resource_configuration",
     "Run": "sdk.run",
     "RunConfiguration": "sdk.run_configuration",
     "SourceFile": "sdk.operator_arguments",
+    "ScriptRun": "sdk.script_run",
+    "ScriptRunConfig": "sdk.script_run_config",
     "StepRun": "sdk.step_run",
     "StepSequence": "sdk.steps",
+    "SynapseCompute": "sdk.other_computes",
     "TabularDataset": "sdk.tabular_dataset",
     "Url": "sdk.operator_arguments",
     "Workspace": "sdk.workspace",

@@ -252,6 +252,14 @@ def status(json: Json = False) -> int:
 
 
 @app.command()
+def sync(json: Json = False) -> int:
+    """Give Airflow a pool for every compute target; a submit does it for those of its pipeline, a DAG file cannot."""
+    from airflow_mlpipe.cli import server
+
+    return server.sync()
+
+
+@app.command()
 def env(json: Json = False) -> int:
     """Print what makes the airflow command see this workspace.
 

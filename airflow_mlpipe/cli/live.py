@@ -33,5 +33,6 @@ def show_live(run: PipelineRun) -> None:
         return Text.from_ansi(views.step_table(rows), no_wrap=True)
 
     with Live(console=console, get_renderable=picture, refresh_per_second=REFRESH_PER_S, vertical_overflow="ellipsis"):
-        for _ in watch(run):
-            pass
+        for change in watch(run):
+            if change.waits_for:
+                console.print(f"the run waits: {change.waits_for}", markup=False, highlight=False)

@@ -48,7 +48,7 @@ def runs(experiment: str, limit: int) -> int:
 
 def show(text: str) -> int:
     """Show a run."""
-    from airflow_mlpipe.sdk.wait import summary_line
+    from airflow_mlpipe.sdk.wait import summary_line, what_it_waits_for
 
     run = found(text)
     steps = run.step_rows()
@@ -61,6 +61,9 @@ def show(text: str) -> int:
     if run.error:
         OUT.say(f"error: {visible(run.error)}")
     OUT.say(views.step_table(steps))
+    waits_for = what_it_waits_for(run)
+    if waits_for:
+        OUT.warn(f"the run waits: {waits_for}")
     for step in run.get_steps():
         metrics, outputs = step.get_metrics(), step.get_outputs()
         if metrics or outputs:
@@ -70,7 +73,7 @@ def show(text: str) -> int:
         for name, output in outputs.items():
             OUT.say(f"  output {name}: {output.get_port_data_reference().place}")
     OUT.say(summary_line(steps))
-    OUT.answer(views.full_view(run, steps))
+    OUT.answer({**views.full_view(run, steps), "waits_for": waits_for})
     return 0
 
 

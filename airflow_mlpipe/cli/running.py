@@ -142,5 +142,7 @@ def _show_changes(submitted: PipelineRun, told: dict[str, tuple[str, str]], *, l
         show_live(submitted)
         return
     for change in watch(submitted, told=told):
+        if change.waits_for:
+            OUT.warn(f"the run waits: {change.waits_for}")
         if change.step is not None:
             OUT.say(views.step_progress(change.step))

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES, RunRow
 from airflow_mlpipe.engine.bookkeeping import WITHOUT_A_WORD, close_run, fail_running_steps
 from airflow_mlpipe.engine.names import dag_run_of, digest_tag
+from airflow_mlpipe.engine.pools import Outcome, Pools, missing_text
 from airflow_mlpipe.engine.rest import AirflowApi, Login
 from airflow_mlpipe.engine.room import Room
 from airflow_mlpipe.engine.server_settings import ServerHome
@@ -22,7 +23,6 @@ from airflow_mlpipe.errors import (
     ConfigError,
     MlpipeError,
     NotFoundError,
-    PermissionDeniedError,
     ServiceError,
     UnreachableError,
 )
@@ -179,6 +179,35 @@ class ServerEngine:
         return [f"{name} is {part.get('status') or 'not there'}" for name, part in parts.items()
                 if part.get("status") != "healthy"]  # fmt: skip
 
+    # --- pools
+
+    def sync(self) -> dict[str, Outcome]:
+        """Make or resize the pool of every compute target of the workspace. Returns what became of each.
+
+        Raises:
+            UnreachableError: if the server does not answer.
+            PermissionDeniedError: if the user may not; the message has the command to ask for.
+        """
+        pools = Pools(self.api)
+        return {spec.name: pools.ensure(spec.name, spec.max_nodes) for spec in self._room.catalog.list_computes()}
+
+    def waits_for(self, run_id: str) -> str | None:
+        """Say what in Airflow keeps steps of a run from starting, other than slots that are taken; None if nothing.
+
+        Raises:
+            UnreachableError: if the server does not answer.
+        """
+        catalog = self._room.catalog
+        row = catalog.get_run(run_id)
+        if row.status in FINAL_RUN_STATUSES:
+            return None
+        steps = self._room.spec(row.spec_digest).step_by_id
+        open_steps = [each.step_id for each in catalog.steps(run_id, brief=True) if each.status == "not_started"]
+        wanted = {compute for step_id in open_steps if (compute := steps[step_id].compute) is not None}
+        limits = self._room.compute_limits(self._room.spec(row.spec_digest))
+        missing = Pools(self.api).missing(wanted)
+        return "; ".join(missing_text(compute, limits.get(compute)) for compute in missing) or None
+
     # --- the server's own part
 
     def adopt(self) -> None:
@@ -208,41 +237,19 @@ class ServerEngine:
             time.sleep(_LOOK_S)
 
     def _make_pools(self, spec: PipelineSpec) -> None:
-        """Make or change the pools of the pipeline's steps: a task in a missing pool would wait for ever."""
-        for name, limit in self._room.pool_limits(spec).items():
-            slots = -1 if limit is None else limit
-            try:
-                pool = self.api.get("pools", name)
-            except NotFoundError:
-                pool = None
-            if pool is not None and pool["slots"] == slots:
-                continue
-            try:
-                if pool is None:
-                    made = {"name": name, "slots": slots, "description": "compute target", "include_deferred": False}
-                    # 409: another submit was faster.
-                    self.api.call("POST", ["pools"], made, also=[409])
-                else:
-                    kept = {key: pool[key] for key in ("description", "include_deferred")}
-                    self.api.call("PATCH", ["pools", name], {"pool": name, "slots": slots, **kept})
-            except PermissionDeniedError as error:
-                raise PermissionDeniedError(
-                    f"the pipeline needs Airflow's pool '{name}' with {slots} slots, which user "
-                    f"'{self.api.login.user}' may not make; ask for: "
-                    f"airflow pools set '{name}' {slots} 'compute target'"
-                ) from error
+        pools = Pools(self.api)
+        for compute, limit in self._room.compute_limits(spec).items():
+            pools.ensure(compute, limit)
+        for name, slots in self._room.named_pools(spec).items():
+            pools.ensure_named(name, slots, f"setting 'pools' of workspace '{self._room.folder}'")
 
-    def check_pool(self, name: str) -> bool:
-        """Return whether Airflow has a pool.
+    def has_pool(self, name: str) -> bool:
+        """Whether Airflow has a pool of that name.
 
         Raises:
             ServiceError: if the server does not answer, or refuses.
         """
-        try:
-            self.api.get("pools", name)
-        except NotFoundError:
-            return False
-        return True
+        return Pools(self.api).get(name) is not None
 
     def _wait_until_shown(self, spec: PipelineSpec) -> None:
         """Wait until Airflow's newest version of the DAG is that of `spec`."""

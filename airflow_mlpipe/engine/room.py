@@ -22,6 +22,7 @@ from airflow_mlpipe.model.data import is_web
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.model.step import StepSpec
+from airflow_mlpipe.model.target import effective, for_step
 from airflow_mlpipe.reuse.facts import WorkspaceFacts
 from airflow_mlpipe.storage.credentials import resolve
 from airflow_mlpipe.storage.datastore import AnyStore, documents_of, open_any
@@ -163,12 +164,16 @@ class Room:
         self._runs.pop(run_id, None)
 
     def compute(self, step: StepSpec) -> ComputeSpec | None:
-        """Return the compute target of a step; None for this machine.
+        """Return the compute target of a step, as it is now and as this step gets it; None for this machine.
 
         Raises:
             NotFoundError: if it was deleted since the pipeline was compiled.
+            ConfigError: if the target that it runs on was, or an instance type of it.
         """
-        return None if step.compute is None else self.catalog.get_compute(step.compute)
+        if step.compute is None:
+            return None
+        find = self.catalog.get_compute
+        return for_step(effective(find(step.compute), find, self.config.get("settings", {})), step.resources)
 
     def compute_limits(self, spec: PipelineSpec) -> dict[str, int | None]:
         """Return by compute target of `spec` how many steps may run on it at once, None for no limit."""
@@ -186,14 +191,15 @@ class Room:
         """The pools that users have described (setting ``pools``), with their slots; -1 for no limit."""
         return dict(self.config.get("settings", {}).get("pools") or {})
 
-    def pool_limits(self, spec: PipelineSpec) -> dict[str, int | None]:
-        """Return by pool of Airflow how many slots it is to have, None for no limit.
+    def named_pools(self, spec: PipelineSpec) -> dict[str, int | None]:
+        """Return by pool that the steps of `spec` name and users have described how many slots it is to have."""
+        named = sorted({step.airflow["pool"] for step in spec.steps if "pool" in step.airflow})
+        return {name: self.pools[name] for name in named if name in self.pools}
 
-        Those of the compute targets of `spec`, and those that its steps name and users have described.
-        """
-        limits = {pool_of(name): slots for name, slots in self.compute_limits(spec).items()}
-        named = {step.airflow["pool"] for step in spec.steps if "pool" in step.airflow}
-        return {**limits, **{name: self.pools[name] for name in sorted(named) if name in self.pools}}
+    def pool_limits(self, spec: PipelineSpec) -> dict[str, int | None]:
+        """Return by pool of the steps of `spec` how many slots it is to have, None for no limit."""
+        targets = {pool_of(name): slots for name, slots in self.compute_limits(spec).items()}
+        return {**targets, **self.named_pools(spec)}
 
     def conf(self, row: RunRow) -> dict[str, Any]:
         """Return the conf of the DAG run that carries `row`."""

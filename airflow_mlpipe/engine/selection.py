@@ -68,7 +68,7 @@ class WorkspaceEngine:
         known = Room(self._folder).pools
         for step in spec.steps:
             pool = step.airflow.get("pool")
-            if pool is not None and pool not in known and (embedded or not self._server.check_pool(pool)):
+            if pool is not None and pool not in known and (embedded or not self._server.has_pool(pool)):
                 raise PipelineError(
                     f"step '{step.name}': airflow has the pool '{pool}', which is not there, so that it would wait for "
                     f'ever; say how many slots it has in the settings of config.json: "pools": {{"{pool}": 4}}'
@@ -101,6 +101,11 @@ class WorkspaceEngine:
         """Return the address of a run in Airflow's UI, or None if no server is there to show it."""
         engine = self._of(run_id)
         return None if isinstance(engine, EmbeddedEngine) else engine.portal_url(run_id)
+
+    def waits_for(self, run_id: str) -> str | None:
+        """Say what keeps steps of a run from starting, other than slots that are taken; None if nothing."""
+        engine = self._of(run_id)
+        return None if isinstance(engine, EmbeddedEngine) else engine.waits_for(run_id)
 
     def _of(self, run_id: str) -> EmbeddedEngine | ServerEngine:
         return self._server if self._room.catalog.get_run(run_id).engine == "server" else self._embedded

@@ -12,8 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES
 from airflow_mlpipe.engine.client import ServerEngine, remote_url
 from airflow_mlpipe.engine.embedded import EmbeddedEngine
+from airflow_mlpipe.engine.names import pool_of
+from airflow_mlpipe.engine.pools import command, slots_of
 from airflow_mlpipe.engine.room import Room
 from airflow_mlpipe.engine.server_settings import ServerHome, environment, process_environment, secrets_of
 from airflow_mlpipe.engine.server_state import ServerState, already_runs, birth_of
@@ -108,7 +111,8 @@ class ServerControl:
 
         Returns:
             ``engine`` - ``server``, ``embedded`` (a dispatcher works) or ``none`` -, and of a server ``url``, ``user``,
-            ``ready``, ``unwell``, what is wrong with it, and ``restarts``, how often each process was started again.
+            ``ready``, ``unwell``, what is wrong with it, ``restarts``, how often each process was started again, and
+            ``waiting``, by run what keeps it from going on.
         """
         url = remote_url(self._room)
         state = ServerState.of(self._home)
@@ -118,7 +122,39 @@ class ServerControl:
         unwell = engine.unwell()
         about = {"url": url, "user": engine.api.login.user} if url or state is None else _public(state)
         restarts = {} if url or state is None else state.restarts
-        return {"engine": "server", **about, "ready": not unwell, "unwell": unwell, "restarts": restarts}
+        waiting = {} if unwell else _waiting(engine, self._room)
+        return {
+            "engine": "server",
+            **about,
+            "ready": not unwell,
+            "unwell": unwell,
+            "restarts": restarts,
+            "waiting": waiting,
+        }
+
+    def sync(self) -> list[dict[str, Any]]:
+        """Give Airflow the pool of every compute target of the workspace.
+
+        Returns:
+            of each target ``compute``, ``pool``, ``slots`` (-1 for no limit), ``state`` - ``made``, ``resized``,
+            ``unchanged``, or ``not made``: there is no server - and the ``command`` that makes it.
+
+        Raises:
+            UnreachableError: if the server does not answer.
+            PermissionDeniedError: if the user may not; the message has the command to ask for.
+        """
+        live = remote_url(self._room) is not None or ServerState.of(self._home) is not None
+        states = ServerEngine(self._home.workspace).sync() if live else {}
+        return [
+            {
+                "compute": spec.name,
+                "pool": pool_of(spec.name),
+                "slots": slots_of(spec.max_nodes),
+                "state": states.get(spec.name, "not made"),
+                "command": command(spec.name, spec.max_nodes),
+            }
+            for spec in self._room.catalog.list_computes()
+        ]
 
     def variables(self) -> dict[str, str]:
         """Return the environment in which the stock ``airflow`` command sees this workspace.
@@ -130,6 +166,13 @@ class ServerControl:
         secrets_of(self._home)
         url = "http://127.0.0.1:8080" if state is None else state.url
         return environment(self._home, self._room.config, url, self._room.max_active_steps)
+
+
+def _waiting(engine: ServerEngine, room: Room) -> dict[str, str]:
+    """Return by run what keeps its steps from starting, of the runs that go on."""
+    runs = [row.id for row in room.catalog.list_runs(limit=200) if row.status not in FINAL_RUN_STATUSES]
+    told = {run_id: engine.waits_for(run_id) for run_id in runs}
+    return {run_id: text for run_id, text in told.items() if text is not None}
 
 
 def _public(state: ServerState) -> dict[str, Any]:

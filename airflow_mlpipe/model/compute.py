@@ -20,12 +20,31 @@ class Resources(Frozen):
         memory_bytes: main memory; a step that takes more is ended.
         gpus: graphics processors; 0 for none, -1 for all that there are (docker only).
         shm_size_bytes: size of ``/dev/shm``, which data loaders share tensors through.
+        instance_type: name of one of a Kubernetes target's instance types; other kinds of compute pass over it.
     """
 
     cpus: float | None = None
     memory_bytes: int | None = None
     gpus: int | None = None
     shm_size_bytes: int | None = None
+    instance_type: str | None = None
+
+    def over(self, other: Resources) -> Resources:
+        """Return these, with what they leave open taken from `other`."""
+        said = {name: value for name, value in self.model_dump().items() if value is not None}
+        return other.model_copy(update=said)
+
+
+class InstanceType(Frozen):
+    """A kind of node of a cluster, as v1's Kubernetes targets name them.
+
+    Attributes:
+        resources: what a step gets on it.
+        node_selector: labels of its nodes.
+    """
+
+    resources: Resources = Resources()
+    node_selector: dict[str, str] = {}
 
 
 class DockerSettings(Frozen):
@@ -67,6 +86,8 @@ class KubernetesSettings(Frozen):
         staging_timeout_s: seconds for the inputs, in addition.
         collect_timeout_s: seconds for the outputs, after the step has ended.
         deferrable: whether a waiting task gives its worker slot back, where there is a triggerer.
+        instance_types: kinds of nodes by name.
+        default_instance_type: for steps that name none, or None.
     """
 
     namespace: str | None = None
@@ -86,6 +107,8 @@ class KubernetesSettings(Frozen):
     staging_timeout_s: float = 3600.0
     collect_timeout_s: float = 3600.0
     deferrable: bool = True
+    instance_types: dict[str, InstanceType] = {}
+    default_instance_type: str | None = None
 
 
 class ComputeSpec(Frozen):
@@ -93,13 +116,15 @@ class ComputeSpec(Frozen):
 
     Attributes:
         name: name in the workspace.
-        type: v1's type name, e.g. ``AmlCompute``, ``KubernetesCompute``, or ``DockerCompute``.
+        type: v1's name of its type, ``AmlCompute`` or ``Kubernetes``, or ours, ``DockerCompute``.
         kind: what really runs the step.
         vm_size: Azure's size name as given, e.g. ``STANDARD_NC6``; empty if none.
         vm_priority: ``dedicated`` or ``lowpriority``.
         min_nodes: nodes kept when idle.
         max_nodes: how many steps run on it at once; None for no limit.
         idle_seconds_before_scaledown: v1's setting, recorded.
+        runs_on: for an ``AmlCompute``: ``local``, or the name of the attached target whose settings it takes; None for
+            the workspace's setting ``amlcompute``.
         resources: what each step gets that does not ask for itself.
         docker: for `kind` docker.
         kubernetes: for `kind` kubernetes.
@@ -115,6 +140,7 @@ class ComputeSpec(Frozen):
     min_nodes: int = 0
     max_nodes: int | None = None
     idle_seconds_before_scaledown: int = 1800
+    runs_on: str | None = None
     resources: Resources = Resources()
     docker: DockerSettings | None = None
     kubernetes: KubernetesSettings | None = None

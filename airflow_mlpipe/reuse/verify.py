@@ -148,10 +148,10 @@ class _Verification:
             if problem is not None:
                 yield problem, True
             elif not self._has_manifest(output.digest, store):
-                yield (
-                    f"the manifest of output '{output.name}' is missing from {self._keeper(store).name}; {MEND}",
-                    False,
-                )
+                # Rebuilding would have to read all of an output elsewhere.
+                mend = MEND if isinstance(store, LocalStore) else "its step writes it when it runs again"
+                where = self._keeper(store).name
+                yield f"the manifest of output '{output.name}' is missing from {where}; {mend}", False
 
     def _of_output(self, output: OutputRecord, store: Store) -> str | None:
         return check_output(output, store) or (read_output(output, store) if self._read_data else None)

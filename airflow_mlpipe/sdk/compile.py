@@ -165,6 +165,8 @@ def _step(draft: Draft, step: PipelineStep, places: Places, code: _Code) -> Step
     operator = step.operator_call(ports.arguments, ports.outputs) if isinstance(step, OperatorStep) else None
     # An operator needs no code of the user's.
     snapshot, script = (None, None) if operator is not None and step.source_directory is None else code.of(step)
+    environment = _environment(step, places)
+    compute = _compute(step, places)
     return StepSpec(
         id=draft.ids[step],
         name=step.name,
@@ -178,8 +180,9 @@ def _step(draft: Draft, step: PipelineStep, places: Places, code: _Code) -> Step
         outputs=_outputs(step, ports, places),
         snapshot=None if snapshot is None else snapshot.digest,
         code=None if snapshot is None else snapshot.code,
-        environment=_environment(step, places),
-        compute=_compute(step, places),
+        environment=environment,
+        compute=compute,
+        resources=places.resources(step, environment, compute),
         allow_reuse=step.allow_reuse,
         version=step.version,
         after=tuple(draft.ids[other] for other in draft.after[step]),

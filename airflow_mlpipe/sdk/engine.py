@@ -64,6 +64,9 @@ class ServerControl(Protocol):
     def status(self) -> dict[str, Any]:
         """Return what carries the workspace's runs."""
 
+    def sync(self) -> list[dict[str, Any]]:
+        """Give Airflow what DAG files need: a pool for every compute target. Returns what became of each."""
+
     def variables(self) -> dict[str, str]:
         """Return the environment in which the ``airflow`` command sees the workspace."""
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.errors import NotFoundError, NotSupportedError, ParameterError
 from airflow_mlpipe.sdk.children import has
 from airflow_mlpipe.sdk.pipeline_run import PipelineRun
+from airflow_mlpipe.sdk.script_run_config import ScriptRunConfig
 from airflow_mlpipe.sdk.submit import SubmitOptions, plan_only, submit
 
 if TYPE_CHECKING:
     from airflow_mlpipe.sdk.pipeline import Pipeline
     from airflow_mlpipe.sdk.run_plan import PlannedRun
+    from airflow_mlpipe.sdk.script_run import ScriptRun
     from airflow_mlpipe.sdk.workspace import Workspace
 
 _ACCEPTED = frozenset({"enable_email_notification", "credential_passthrough", "continue_run_on_step_failure"})
@@ -51,11 +54,13 @@ class Experiment:
         """The workspace it is in."""
         return self._workspace
 
-    def submit(self, config: Pipeline, tags: Mapping[str, object] | None = None, **kwargs: Any) -> Any:
-        """Run a pipeline. What has a result for the same inputs is not computed again.
+    def submit(
+        self, config: Pipeline | ScriptRunConfig, tags: Mapping[str, object] | None = None, **kwargs: Any
+    ) -> Any:
+        """Run a pipeline, or a script. What of a pipeline has a result for the same inputs is not computed again.
 
         Args:
-            config: the pipeline.
+            config: the pipeline, or a ScriptRunConfig, which is run each time, as in v1.
             tags: free texts by name for the run.
             **kwargs: `pipeline_parameters` (a dict of values by name), `regenerate_outputs` (True to compute
                 everything again), `continue_on_step_failure` (True to go on with what does not depend on a failed
@@ -65,16 +70,28 @@ class Experiment:
                 no effect.
 
         Returns:
-            The :class:`PipelineRun`, or with `dry_run` the :class:`PlannedRun`.
+            The :class:`PipelineRun`, or with `dry_run` the :class:`PlannedRun`; for a script its :class:`ScriptRun`.
 
         Raises:
             UsageError: if the pipeline, a step or a parameter is not right; nothing is stored then.
             MissingDataError: if data that a step reads does not exist.
         """
+        if isinstance(config, ScriptRunConfig):
+            return self._submit_script(config, tags, kwargs)
         _refuse_other(config)
         dry_run = bool(kwargs.pop("dry_run", False))
         options = _options(tags, kwargs)
         return plan_only(self, config, options) if dry_run else submit(self, config, options)
+
+    def _submit_script(
+        self, config: ScriptRunConfig, tags: Mapping[str, object] | None, kwargs: dict[str, Any]
+    ) -> ScriptRun:
+        from airflow_mlpipe.sdk.script_run import MARK, as_pipeline, refuse_parameters, script_run
+
+        refuse_parameters(kwargs)
+        # As in v1: only a pipeline's submit prints.
+        options = replace(_options(tags, {"show_output": False, **kwargs}), properties={MARK: "true"})
+        return script_run(submit(self, as_pipeline(self, config), options))
 
     def plan(self, config: Pipeline, **kwargs: Any) -> PlannedRun:
         """Return what :meth:`submit` would run, and why. Nothing is stored or started."""
@@ -91,20 +108,26 @@ class Experiment:
         """Yield the runs, newest first.
 
         Args:
-            type: only this v1 run type; ``azureml.PipelineRun`` is the only one at this level.
+            type: only this v1 run type: ``azureml.PipelineRun``, ``azureml.scriptrun`` or ``azureml.StepRun``.
             tags: only runs with these tags (a dict), or with a tag of this name.
             properties: only runs with these properties (a dict), or with a property of this name.
             include_children: whether the steps' runs follow their pipeline's.
         """
-        if type not in (None, "azureml.PipelineRun", "azureml.StepRun"):
+        from airflow_mlpipe.sdk.script_run import MARK, script_run
+
+        if type not in (None, "azureml.PipelineRun", "azureml.StepRun", "azureml.scriptrun"):
             return
         for row in self._workspace.catalog.list_runs(experiment=self.name, limit=None):
             run = PipelineRun(self, row.id, _row=row)
             if (tags and not has(run.tags, tags)) or (properties and not has(run.properties, properties)):
                 continue
-            if type != "azureml.StepRun":
+            if MARK in row.properties:
+                if type in (None, "azureml.scriptrun"):
+                    yield script_run(run)
+                continue
+            if type in (None, "azureml.PipelineRun"):
                 yield run
-            if include_children:
+            if include_children and type != "azureml.scriptrun":
                 yield from run.get_steps()
 
     @staticmethod
@@ -175,5 +198,6 @@ def _refuse_other(config: object) -> None:
 
     if not isinstance(config, Pipeline):
         raise NotSupportedError(
-            f"submit() got a {type(config).__name__}; it takes a Pipeline: Pipeline(workspace, steps=[...])"
+            f"submit() got a {type(config).__name__}; it takes a Pipeline: Pipeline(workspace, steps=[...]), or a "
+            "ScriptRunConfig"
         )

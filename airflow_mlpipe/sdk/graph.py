@@ -11,6 +11,7 @@ from airflow_mlpipe.errors import PipelineError
 from airflow_mlpipe.model.graph import sorted_ids
 from airflow_mlpipe.sdk.binding import Produced
 from airflow_mlpipe.sdk.layout import Edge, producers_of, with_producers
+from airflow_mlpipe.sdk.own_steps import complete
 from airflow_mlpipe.sdk.ports import Ports, ports_of
 from airflow_mlpipe.sdk.steps import PipelineStep
 
@@ -111,6 +112,8 @@ def draft_of(pipeline: Pipeline) -> Draft:
     steps = with_producers(list(pipeline.steps)) if pipeline.resolve_closure else list(pipeline.steps)
     if not steps:
         raise PipelineError("the pipeline has no steps; give at least one: Pipeline(workspace, steps=[step])")
+    for step in steps:
+        complete(step)
     ids = _ids(steps)
     producers = producers_of(steps)
     ports = {step: ports_of(step, producers) for step in steps}

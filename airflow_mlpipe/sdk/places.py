@@ -5,9 +5,13 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from airflow_mlpipe.errors import ConfigError, PipelineError
+from airflow_mlpipe.errors import ConfigError, NotFoundError, PipelineError
+from airflow_mlpipe.model.compute import ComputeSpec, Resources
 from airflow_mlpipe.model.data import RegisterSpec, is_web
 from airflow_mlpipe.model.environment import EnvironmentSpec
+from airflow_mlpipe.model.target import effective
+from airflow_mlpipe.model.vm_sizes import size_of
+from airflow_mlpipe.sdk.asked import asked_by, check_target
 from airflow_mlpipe.sdk.binding import Produced
 from airflow_mlpipe.sdk.compute import LOCAL, ComputeTarget, unknown_compute
 from airflow_mlpipe.sdk.datastore import Datastore
@@ -111,6 +115,25 @@ class Places:
             raise type(error)(f"step '{step.name}': {error.message}")
         return name
 
+    def resources(self, step: PipelineStep, environment: EnvironmentSpec, compute: str | None) -> Resources:
+        """Return how much a step asks for; its compute target, None for this machine, is known to have it.
+
+        Raises:
+            ParameterError: if it asks for what is not allowed.
+            PipelineError: if its target has no GPU and it asks for one.
+            ConfigError: if its target runs on one that does not exist, or has no such instance type.
+        """
+        settings = self._workspace.settings
+        asked = asked_by(step, environment, settings)
+        if compute is not None:
+            try:
+                spec = self._computes[compute]
+                size = size_of(spec.vm_size, settings)
+                check_target(step, asked, effective(spec, self._find_compute, settings), size)
+            except ConfigError as error:
+                raise type(error)(f"step '{step.name}': {error.message}") from None
+        return asked
+
     def environment(self, environment: Environment) -> EnvironmentSpec:
         """Return what a step that asks for this environment gets.
 
@@ -144,8 +167,13 @@ class Places:
 
     def limit(self, compute: str) -> int | None:
         """Return how many steps may run at once on a compute target of this workspace; None for no limit."""
-        return self._computes[compute]
+        return self._computes[compute].max_nodes
 
     @cached_property
-    def _computes(self) -> dict[str, int | None]:
-        return {spec.name: spec.max_nodes for spec in self._workspace.catalog.list_computes()}
+    def _computes(self) -> dict[str, ComputeSpec]:
+        return {spec.name: spec for spec in self._workspace.catalog.list_computes()}
+
+    def _find_compute(self, name: str) -> ComputeSpec:
+        if name not in self._computes:
+            raise NotFoundError(f"workspace '{self._workspace.name}' has {listed(self._computes)}")
+        return self._computes[name]

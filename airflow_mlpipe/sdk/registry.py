@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
 
 from airflow_mlpipe.sdk.workspace_config import FILE, WorkspaceConfig, read_config
-
-VARIABLE = "MLPIPE_HOME"
-"""Environment variable that names the folder of user-level files; by default ``~/.mlpipe``."""
+from airflow_mlpipe.storage.home import home
 
 _LIST = "workspaces.json"
-
-
-def home() -> Path:
-    """Return the folder of user-level files."""
-    named = os.environ.get(VARIABLE)
-    return Path(named).expanduser() if named else Path.home() / ".mlpipe"
 
 
 def known_workspaces() -> list[tuple[Path, WorkspaceConfig]]:

@@ -385,12 +385,15 @@ def _copy(source: Path, target: Path) -> None:
 
 def _class_of(workspace: Workspace, run_id: str) -> type[Run]:
     from airflow_mlpipe.sdk.pipeline_run import PipelineRun
+    from airflow_mlpipe.sdk.script_run import MARK, ScriptRun
     from airflow_mlpipe.sdk.step_run import StepRun
 
+    catalog = workspace.catalog
     try:
-        workspace.catalog.get_run(run_id)
+        catalog.get_run(run_id)
     except NotFoundError:
-        return StepRun
+        of_script = MARK in catalog.get_run(catalog.step_by_id(run_id).run_id).properties
+        return ScriptRun if of_script else StepRun
     return PipelineRun
 
 

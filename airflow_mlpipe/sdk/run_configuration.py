@@ -9,6 +9,11 @@ from airflow_mlpipe.sdk.compute import LOCAL, ComputeTarget
 from airflow_mlpipe.sdk.conda import CondaDependencies
 from airflow_mlpipe.sdk.environment import DockerSection, Environment
 from airflow_mlpipe.sdk.parameter import PipelineParameter
+from airflow_mlpipe.sdk.resource_configuration import (
+    AmlComputeConfiguration,
+    KubernetesComputeConfiguration,
+    ResourceConfiguration,
+)
 
 
 class RunConfiguration:
@@ -23,6 +28,9 @@ class RunConfiguration:
         framework: recorded.
         communicator: recorded.
         node_count: recorded.
+        resources: how much the step asks for; None leaves it to the target.
+        amlcompute: the machine it asks for, by its size.
+        kubernetescompute: the instance type it asks for.
     """
 
     def __init__(
@@ -57,6 +65,9 @@ class RunConfiguration:
         self.command = command
         self.target: str | ComputeTarget = LOCAL
         self.node_count: int | PipelineParameter = 1
+        self.resources: ResourceConfiguration | None = None
+        self.amlcompute = AmlComputeConfiguration()
+        self.kubernetescompute = KubernetesComputeConfiguration()
         self.environment = Environment("current")
         if conda_dependencies is not None:
             self.environment.python.conda_dependencies = conda_dependencies

@@ -12,7 +12,9 @@ from airflow_mlpipe.model.task_settings import task_settings
 from airflow_mlpipe.sdk.binding import Consumed, OutputView, Produced
 from airflow_mlpipe.sdk.compute import ComputeTarget
 from airflow_mlpipe.sdk.data_path import joined_pair
+from airflow_mlpipe.sdk.resource_configuration import ResourceConfiguration
 from airflow_mlpipe.sdk.run_configuration import RunConfiguration
+from airflow_mlpipe.sdk.script_run_config import ScriptRunConfig
 
 _SHELL_OPERATORS = frozenset({"&&", "||", "|", ";", ">", ">>", "<", "2>", "2>>", "2>&1", "&"})
 
@@ -41,6 +43,7 @@ class PipelineStep:
         hash_paths: files that decide about reuse; empty for all.
         max_result_age_s: age in seconds from which on a result is not reused, or None.
         airflow: arguments of its task in Airflow.
+        resources: how much it asks for, as given.
     """
 
     kind: Literal["python", "command", "operator"] = "python"
@@ -58,7 +61,7 @@ class PipelineStep:
         *,
         params: Mapping[str, Any] | None = None,
         compute_target: str | ComputeTarget | None = None,
-        runconfig: RunConfiguration | None = None,
+        runconfig: RunConfiguration | ScriptRunConfig | None = None,
         runconfig_pipeline_params: Mapping[str, Any] | None = None,
         source_directory: str | os.PathLike[str] | None = None,
         allow_reuse: bool = True,
@@ -69,11 +72,17 @@ class PipelineStep:
         timeout_s: float | None = None,
         max_result_age: timedelta | float | None = None,
         airflow: Mapping[str, Any] | None = None,
+        resources: ResourceConfiguration | None = None,
     ) -> None:
         """Keep what subclasses were given. They describe the arguments."""
         if not isinstance(name, str) or not name.strip():
             raise PipelineError(f"step name {name!r} is not allowed; give a text")
         self.name = name
+        if isinstance(runconfig, ScriptRunConfig):
+            source_directory = runconfig.source_directory if source_directory is None else source_directory
+            arguments = runconfig.arguments if arguments is None else arguments
+            timeout_s = runconfig.max_run_duration_seconds if timeout_s is None else timeout_s
+            runconfig = runconfig.run_config
         read = _listed(name, "inputs", inputs) + _listed(name, "resource_inputs", resource_inputs)
         self.inputs = list(map(joined_pair, read))
         self.outputs = _listed(name, "outputs", outputs)
@@ -89,6 +98,7 @@ class PipelineStep:
         self.retries, self.retry_delay_s, self.timeout_s = _limits(name, retries, retry_delay_s, timeout_s)
         self.max_result_age_s = _age(name, max_result_age)
         self.airflow = task_settings(name, airflow or {})
+        self.resources = resources
         self._after: dict[PipelineStep, None] = {}
         self._check_configuration()
         self._announce()
@@ -135,6 +145,19 @@ class PipelineStep:
             if data is not None:
                 yield data
 
+    def create_node(self, graph: Any, default_datastore: Any, context: Any) -> PipelineStep:
+        """Return what stands for the step in the graph: itself.
+
+        A subclass that was written for v1 may return what another step's ``create_node()`` returns; the pipeline then
+        runs what that one does.
+
+        Args:
+            graph: accepted as in v1, not used.
+            default_datastore: accepted as in v1, not used.
+            context: accepted as in v1, not used.
+        """
+        return self
+
     def _announce(self) -> None:
         # A pipeline finds the producer of what it reads through the data, so each keeps its steps.
         declared = dict.fromkeys(self.declared_outputs())
@@ -148,7 +171,8 @@ class PipelineStep:
     def _check_configuration(self) -> None:
         if self.runconfig is not None and not isinstance(self.runconfig, RunConfiguration):
             raise PipelineError(
-                f"step '{self.name}': runconfig is a {type(self.runconfig).__name__}; give a RunConfiguration"
+                f"step '{self.name}': runconfig is a {type(self.runconfig).__name__}; give a RunConfiguration, or a "
+                "ScriptRunConfig"
             )
         for key in self.runconfig_pipeline_params:
             if key not in _RUNCONFIG_PARAMETERS:
@@ -170,7 +194,7 @@ class PythonScriptStep(PipelineStep):
         name: str | None = None,
         arguments: Sequence[Any] | None = None,
         compute_target: str | ComputeTarget | None = None,
-        runconfig: RunConfiguration | None = None,
+        runconfig: RunConfiguration | ScriptRunConfig | None = None,
         runconfig_pipeline_params: Mapping[str, Any] | None = None,
         inputs: Sequence[Any] | None = None,
         outputs: Sequence[Any] | None = None,
@@ -186,6 +210,7 @@ class PythonScriptStep(PipelineStep):
         timeout_s: float | None = None,
         max_result_age: timedelta | float | None = None,
         airflow: Mapping[str, Any] | None = None,
+        resources: ResourceConfiguration | None = None,
     ) -> None:
         """Describe a step.
 
@@ -195,7 +220,8 @@ class PythonScriptStep(PipelineStep):
             arguments: what the script is given, in order: texts, numbers, paths, data, parameters. Data need not be in
                 `inputs` and `outputs` as well: what says ``as_input()`` or the like is read, other data is written.
             compute_target: where it runs, by object or name; by default the target of `runconfig`, else this machine.
-            runconfig: target and environment.
+            runconfig: target and environment; a ScriptRunConfig also gives the folder and the arguments that are not
+                given here.
             runconfig_pipeline_params: pipeline parameters for `runconfig`, by v1's keys; recorded.
             inputs: data it reads.
             outputs: data it makes.
@@ -214,6 +240,8 @@ class PythonScriptStep(PipelineStep):
                 seconds; by default for ever. It is no part of the key: other steps may take results that are older.
             airflow: more arguments of the step's task in Airflow, e.g. ``{"pool": "gpu", "priority_weight": 5}``; see
                 docs/how-to/operators.md. They are no part of the key.
+            resources: processors, memory and GPUs it asks for; by default what its compute target gives. In containers
+                and pods they are limits; a process of the worker's machine is not limited.
 
         Raises:
             UsageError: if an argument is not allowed.
@@ -242,6 +270,7 @@ class PythonScriptStep(PipelineStep):
             timeout_s=timeout_s,
             max_result_age=max_result_age,
             airflow=airflow,
+            resources=resources,
         )
 
 
@@ -255,7 +284,7 @@ class CommandStep(PipelineStep):
         command: str | Sequence[Any] | None = None,
         name: str | None = None,
         compute_target: str | ComputeTarget | None = None,
-        runconfig: RunConfiguration | None = None,
+        runconfig: RunConfiguration | ScriptRunConfig | None = None,
         runconfig_pipeline_params: Mapping[str, Any] | None = None,
         inputs: Sequence[Any] | None = None,
         outputs: Sequence[Any] | None = None,
@@ -270,6 +299,7 @@ class CommandStep(PipelineStep):
         timeout_s: float | None = None,
         max_result_age: timedelta | float | None = None,
         airflow: Mapping[str, Any] | None = None,
+        resources: ResourceConfiguration | None = None,
     ) -> None:
         """Describe a step.
 
@@ -279,7 +309,7 @@ class CommandStep(PipelineStep):
                 then it is a shell line in pieces. Data and parameters in a list are never parsed by the shell.
             name: for people; by default the command's first word.
             compute_target: as for :class:`PythonScriptStep`.
-            runconfig: target and environment, and the command if there is no `command`.
+            runconfig: target and environment, and the command if there is no `command`; also a ScriptRunConfig.
             runconfig_pipeline_params: as for :class:`PythonScriptStep`.
             inputs: data it reads.
             outputs: data it makes.
@@ -293,12 +323,13 @@ class CommandStep(PipelineStep):
             timeout_s: as for :class:`PythonScriptStep`.
             max_result_age: as for :class:`PythonScriptStep`.
             airflow: as for :class:`PythonScriptStep`.
+            resources: as for :class:`PythonScriptStep`.
 
         Raises:
             UsageError: if an argument is not allowed.
         """
         given = command
-        if given is None and isinstance(runconfig, RunConfiguration):
+        if given is None and isinstance(runconfig, (RunConfiguration, ScriptRunConfig)):
             given = runconfig.command
         if not given or (isinstance(given, str) and not given.strip()):
             raise PipelineError(f"CommandStep '{name or ''}' has no command; give a line or a list of words")
@@ -324,6 +355,7 @@ class CommandStep(PipelineStep):
             timeout_s=timeout_s,
             max_result_age=max_result_age,
             airflow=airflow,
+            resources=resources,
         )
 
 

@@ -54,6 +54,7 @@ class SubmitOptions:
         parent_run_id: the run that asked for this one, or None.
         source: file the pipeline was written in, for people; empty for what the pipeline itself says.
         show_output: print what was submitted.
+        properties: of the run, beside git's facts.
     """
 
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -63,6 +64,7 @@ class SubmitOptions:
     parent_run_id: str | None = None
     source: str = ""
     show_output: bool = True
+    properties: dict[str, str] = field(default_factory=dict)
 
 
 def submit(experiment: Experiment, pipeline: Pipeline, options: SubmitOptions) -> PipelineRun:
@@ -320,6 +322,7 @@ def _apply_parent_writes(workspace: Workspace, run_id: str, plan: RunPlan) -> No
 
 
 def _properties(options: SubmitOptions, git: dict[str, str]) -> dict[str, str]:
+    facts = {**git, **options.properties}
     if options.parent_run_id is None:
-        return git
-    return {**git, "azureml.pipelineparentrunid": options.parent_run_id}
+        return facts
+    return {**facts, "azureml.pipelineparentrunid": options.parent_run_id}

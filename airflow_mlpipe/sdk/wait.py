@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from airflow_mlpipe.catalog.leases import is_waiting
 from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES, FINAL_STEP_STATUSES, StepRow
-from airflow_mlpipe.errors import StepFailedError
+from airflow_mlpipe.errors import ConfigError, ServiceError, StepFailedError
 from airflow_mlpipe.reuse.explain import duration_text
 from airflow_mlpipe.sdk.run_plan import counted
 from airflow_mlpipe.sdk.step_logs import StepLogs
@@ -25,6 +25,9 @@ POLL_S = 0.075
 
 ALIVE_S = 1.0
 """Seconds between two looks at whether the engine is there."""
+
+STUCK_S = 5.0
+"""Seconds without any news, after which the engine is asked what a run waits for, and between two such questions."""
 
 LAST_LINES = 15
 """How many lines of a failed step's output are shown."""
@@ -73,10 +76,12 @@ class Change:
         status: the run's status word now.
         step: the step that has another status now, or waits for another run's step now; None if it is the run that
             has another status.
+        waits_for: what keeps the run from going on, in a sentence; empty if this is no news of that.
     """
 
     status: str
     step: StepRow | None = None
+    waits_for: str = ""
 
 
 def watch(
@@ -101,7 +106,8 @@ def watch(
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     look_at_engine = time.monotonic() + ALIVE_S
-    status = ""
+    ask_why = time.monotonic() + STUCK_S
+    status = waits_for = ""
     steps: dict[str, tuple[str, str]] = {} if told is None else told
     while True:
         # The run first: when it has ended, its steps have, so that reading them afterwards misses nothing.
@@ -117,6 +123,7 @@ def watch(
             seen = (row.status, row.reason if is_waiting(row) else "")
             if seen != steps.get(row.step_id, ("not_started", "")):
                 steps[row.step_id] = seen
+                ask_why = time.monotonic() + STUCK_S
                 yield Change(status, row)
         if ended:
             # Last, as it happened.
@@ -128,6 +135,11 @@ def watch(
         if moment >= look_at_engine:
             look_at_engine = moment + ALIVE_S
             _close_if_dead(run)
+        if moment >= ask_why:
+            ask_why = moment + STUCK_S
+            told_before, waits_for = waits_for, what_it_waits_for(run) or ""
+            if waits_for not in ("", told_before):
+                yield Change(status, waits_for=waits_for)
         time.sleep(poll_s)
 
 
@@ -140,7 +152,9 @@ def wait_for_run(run: PipelineRun, *, show_output: bool, timeout_s: float | None
     logs = StepLogs(run, say)
     try:
         for change in watch(run, timeout_s=timeout_s, on_look=logs.look if show_output else None):
-            if change.step is None:
+            if change.waits_for:
+                say(f"PipelineRun waits: {change.waits_for}")
+            elif change.step is None:
                 if change.status not in FINAL_RUN_STATUSES:
                     say(f"PipelineRun Status: {change.status}")
             elif change.step.status in {*FINAL_STEP_STATUSES, "running"} or is_waiting(change.step):
@@ -222,6 +236,18 @@ def summary_line(rows: list[StepRow]) -> str:
         if count:
             parts.append(f"{count} {word}")
     return f"{counted(rows, 'step')}: {', '.join(parts)}"
+
+
+def what_it_waits_for(run: PipelineRun) -> str | None:
+    """Return what keeps steps of a run from starting, other than slots that are taken; None if nothing is known."""
+    if run.status in FINAL_RUN_STATUSES:
+        return None
+    try:
+        ask: Callable[[str], str | None] | None = getattr(run.experiment.workspace.engine, "waits_for", None)
+        return None if ask is None else ask(run.id)
+    except (ConfigError, ServiceError):
+        # Whether there is an engine that answers is told elsewhere.
+        return None
 
 
 def _close_if_dead(run: PipelineRun) -> None:

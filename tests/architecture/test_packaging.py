@@ -25,6 +25,7 @@ IMPORTED_AS = {
     "apache-airflow-providers-docker": "airflow",
     "azure-identity": "azure",
     "azure-storage-blob": "azure",
+    "pyyaml": "yaml",
     "scikit-learn": "sklearn",
     "sqlalchemy": "sqlalchemy",
 }

@@ -19,7 +19,7 @@ import pytest
 from engine_site import eventually, python_step, shell
 from server_site import ServerSite, mlpipe
 
-from airflow_mlpipe import Dataset, Workspace
+from airflow_mlpipe import Dataset, Run, Workspace
 from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES, DatastoreRow
 from airflow_mlpipe.engine import client
@@ -30,6 +30,7 @@ from airflow_mlpipe.engine.server_state import ServerState
 from airflow_mlpipe.errors import ConfigError, PermissionDeniedError, ServiceError, UnreachableError
 from airflow_mlpipe.model.compute import ComputeSpec
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec
+from airflow_mlpipe.sdk import wait
 from airflow_mlpipe.storage.datastore import open_store
 
 pytestmark = pytest.mark.airflow
@@ -177,6 +178,39 @@ def test_a_pool_keeps_steps_of_a_compute_target_apart_and_follows_its_size(site:
     assert site.run(shell("a", "true", compute="one"), name="wider").status == "Completed"
     pool = site.engine.api.get("pools", "compute:one")
     assert (pool["slots"], pool["description"]) == (2, "compute target")
+
+
+def test_a_run_that_waits_for_a_missing_pool_says_so_until_sync_makes_it(site: ServerSite, monkeypatch, capsys):
+    """As with a DAG file, whose runs no submit has made a pool for."""
+    site.catalog.put_compute(ComputeSpec(name="late", max_nodes=3))
+    api = site.engine.api
+    assert site.run(shell("a", "true", compute="late", allow_reuse=False), name="late").status == "Completed"
+    api.call("DELETE", ["pools", "compute:late"])
+    api.call("POST", ["dags", "late", "dagRuns"], {"dag_run_id": "late-1", "logical_date": None})
+    (row,) = eventually(
+        lambda: [r for r in site.catalog.list_runs(limit=5) if r.properties.get(AIRFLOW_RUN) == "late-1"]
+    )
+    eventually(lambda: site.catalog.steps(row.id))
+    wanted = (
+        "Airflow has no pool 'compute:late', so steps on compute target 'late' never start; make it with "
+        "'mlpipe sync', or: airflow pools set 'compute:late' 3 'compute target'"
+    )
+    assert site.engine.waits_for(row.id) == wanted
+    assert wanted in mlpipe(site.project, "status").stderr
+    assert json.loads(mlpipe(site.project, "show", row.id, "--json").stdout)["waits_for"] == wanted
+    run = Run.get(Workspace.from_config(site.dir / "config.json"), row.id)
+    monkeypatch.setattr(wait, "STUCK_S", 0.2)
+    run.wait_for_completion(timeout_seconds=3, raise_on_error=False)
+    assert capsys.readouterr().out.count(f"PipelineRun waits: {wanted}\n") == 1
+
+    told = {each["pool"]: each for each in json.loads(mlpipe(site.project, "sync", "--json").stdout)}
+    assert (told["compute:late"]["state"], told["compute:late"]["slots"]) == ("made", 3)
+    assert site.end_of(row.id).status == "Completed"
+    assert site.engine.waits_for(row.id) is None
+    site.catalog.put_compute(ComputeSpec(name="late"))
+    assert "pool compute:late: no limit, resized" in mlpipe(site.project, "sync").stdout
+    assert api.get("pools", "compute:late")["slots"] == -1
+    assert "pool compute:late: no limit, unchanged" in mlpipe(site.project, "sync").stdout
 
 
 def test_cancel_from_another_process_ends_script_and_grandchildren(site: ServerSite, marks: Path):

@@ -24,6 +24,7 @@ from airflow_mlpipe.reuse.gc import DOUBTFUL, KINDS, NO_RESULT, Collected
 from airflow_mlpipe.sdk.housekeeping import collect_garbage, verify_workspace
 from airflow_mlpipe.storage.datastore import open_store
 from airflow_mlpipe.storage.ledger import result_path
+from airflow_mlpipe.storage.manifests import manifest_path
 from airflow_mlpipe.storage.outputs import verify_output
 from airflow_mlpipe.storage.remote import RemoteStore
 from airflow_mlpipe.storage.remote_outputs import fetch_copy
@@ -102,6 +103,16 @@ def test_a_bucket_that_is_gone_puts_nothing_in_doubt(lake: Lake):
     run_id = lake.site.enqueue(lake.step())
     assert Room(lake.site.dir).run(run_id).plan() == []
     assert lake.site.catalog.doubt_of(first.steps["make"].result_id) is None
+
+
+def test_a_missing_manifest_names_what_writes_it(lake: Lake):
+    (output,) = lake.site.catalog.get_result(lake.run().steps["make"].result_id).outputs
+    default = lake.workspace.documents
+    default.remove(manifest_path(output.digest))
+    (problem,) = verify_workspace(lake.workspace).problems
+    assert problem.text.endswith("missing from store; its step writes it when it runs again")
+    lake.site.run(lake.step(), regenerate=True)
+    assert verify_workspace(lake.workspace).problems == []
 
 
 def test_a_damaged_entry_of_the_cache_is_brought_anew(lake: Lake, tmp_path):

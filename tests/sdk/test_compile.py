@@ -51,7 +51,7 @@ def files(folder):
 
 
 def test_one_of_everything(workspace, store, source):
-    ComputeTarget.create(workspace, "cpu", AmlCompute.provisioning_configuration("S", max_nodes=2))
+    ComputeTarget.create(workspace, "cpu", AmlCompute.provisioning_configuration("STANDARD_D2_V2", max_nodes=2))
     rate = PipelineParameter("rate", 0.5)
     mid, out = PipelineData("mid", output_name="made"), OutputFileDatasetConfig("out", (store, "results/{run-id}"))
     images = Dataset.File.from_files([(store, "in/")]).as_named_input("images")
@@ -203,7 +203,7 @@ def test_parameters(workspace, source):
 
 
 def test_compute_targets(workspace, source):
-    target = ComputeTarget.create(workspace, "cpu", AmlCompute.provisioning_configuration("S"))
+    target = ComputeTarget.create(workspace, "cpu", AmlCompute.provisioning_configuration())
     configuration = RunConfiguration()
     configuration.target = target
 
@@ -254,7 +254,7 @@ def test_datastores(workspace, store, source):
 def test_things_of_another_workspace(workspace, source, tmp_path):
     other = Workspace.create("other", path=tmp_path / "other")
     store = other.get_default_datastore()
-    target = ComputeTarget.create(other, "cpu", AmlCompute.provisioning_configuration("S"))
+    target = ComputeTarget.create(other, "cpu", AmlCompute.provisioning_configuration())
     for options in (
         {"outputs": [PipelineData("x", store)]},
         {"inputs": [DataReference(store, "r")]},

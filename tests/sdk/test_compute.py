@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_mlpipe import AmlCompute, ComputeTarget, ComputeTargetException
-from airflow_mlpipe.errors import ConfigError, ParameterError
+from airflow_mlpipe import AmlCompute, ComputeTarget, ComputeTargetException, DockerCompute
+from airflow_mlpipe.errors import ConfigError, NotSupportedError, ParameterError
+from airflow_mlpipe.model.compute import Resources
+from airflow_mlpipe.model.quantity import GIB
 
 
 def configuration(**options):
@@ -96,13 +98,68 @@ def test_configuration_refusals(options, what):
         configuration(**options)
 
 
-def test_unlimited_nodes_and_unknown_machines(workspace):
-    target = ComputeTarget.create(workspace, "c", AmlCompute.provisioning_configuration("QUANTUM_9000", "lowpriority"))
-    assert (target.spec.max_nodes, target.spec.vm_size, target.spec.vm_priority) == (
-        None,
-        "QUANTUM_9000",
-        "lowpriority",
-    )
+def test_unlimited_nodes(workspace):
+    target = ComputeTarget.create(workspace, "c", AmlCompute.provisioning_configuration("", "lowpriority"))
+    assert (target.spec.max_nodes, target.spec.vm_size, target.vm_priority) == (None, "", "lowpriority")
+
+
+def test_an_unknown_machine_is_recorded_with_a_warning_that_names_those_that_are_near(workspace):
+    with pytest.warns(UserWarning, match=r"compute target 'c': vm_size 'STANDARD_NC6_V3' is not known; did you mean"):
+        target = ComputeTarget.create(workspace, "c", AmlCompute.provisioning_configuration("STANDARD_NC6_V3"))
+    assert target.vm_size == "STANDARD_NC6_V3"
+    assert target.get_status().resources == Resources()
+    workspace.settings["vm_sizes"] = {"STANDARD_NC6_V3": {"cpus": 6, "gpus": 1}}
+    ComputeTarget.create(workspace, "c", AmlCompute.provisioning_configuration("STANDARD_NC6_V3"))
+    assert target.get_status().resources == Resources(cpus=6, gpus=1)
+
+
+def test_where_an_amlcompute_runs_and_what_is_told_of_it(workspace):
+    ComputeTarget.attach(workspace, "box", DockerCompute.attach_configuration(image="python:3.12", gpus=1, shm_size=2))
+    cpu = ComputeTarget.create(workspace, "cpu", configuration())
+    here = cpu.get_status()
+    assert (here.runs_on, here.kind, here.resources.gpus) == ("local", "local", 1)
+    assert here.serialize()["resourcesEnforced"] is False
+    assert [note.split(":")[0] for note in here.notes] == [
+        "resources are recorded and not enforced",
+        "min_nodes and idle_seconds_before_scaledown are recorded",
+    ]
+    workspace.settings["amlcompute"] = "box"
+    there = cpu.get_status()
+    assert (there.runs_on, there.kind, there.serialize()["resourcesEnforced"]) == ("box", "docker", True)
+    assert there.resources == Resources(cpus=6, memory_bytes=56 * GIB, gpus=1, shm_size_bytes=2 * GIB)
+    own = ComputeTarget.create(workspace, "own", configuration(runs_on="local"))
+    assert own.get_status().runs_on == "local"
+    other = ComputeTarget.create(workspace, "other", configuration(runs_on=ComputeTarget(workspace, "box")))
+    other.update(max_nodes=7)
+    assert (ComputeTarget(workspace, "other").spec.runs_on, other.spec.max_nodes) == ("box", 7)
+    with pytest.raises(ConfigError, match="compute target 'lost' runs on 'nowhere'"):
+        ComputeTarget.create(workspace, "lost", configuration(runs_on="nowhere"))
+
+
+def test_a_name_keeps_its_type(workspace):
+    ComputeTarget.create(workspace, "cpu", configuration())
+    with pytest.raises(ComputeTargetException, match="'cpu' is there already, as AmlCompute, not DockerCompute"):
+        ComputeTarget.attach(workspace, "cpu", DockerCompute.attach_configuration())
+    ComputeTarget(workspace, "cpu").delete()
+    assert type(ComputeTarget.attach(workspace, "cpu", DockerCompute.attach_configuration())) is DockerCompute
+
+
+def test_management_is_refused_inside_of_a_step(workspace, monkeypatch):
+    cpu = ComputeTarget.create(workspace, "cpu", configuration())
+    monkeypatch.setenv("MLPIPE_CONTEXT", "/somewhere")
+    calls = {
+        "create": lambda: ComputeTarget.create(workspace, "cpu", configuration()),
+        "attach": lambda: ComputeTarget.attach(workspace, "box", DockerCompute.attach_configuration()),
+        "update": lambda: cpu.update(max_nodes=1),
+        "delete": cpu.delete,
+        "detach": cpu.detach,
+    }
+    for operation, call in calls.items():
+        with pytest.raises(NotSupportedError, match=f"{operation} is refused inside of a step, as in v1"):
+            call()
+    # Reading is allowed, as in v1.
+    assert [target.name for target in ComputeTarget.list(workspace)] == ["cpu"]
+    assert workspace.compute_targets["cpu"].spec.max_nodes == 4
 
 
 @pytest.mark.parametrize("name", ["", "a b", "-a", "x" * 65, "local", 3])
@@ -114,5 +171,7 @@ def test_name_refusals(workspace, name):
 def test_configuration_of_another_kind(workspace):
     with pytest.raises(ParameterError, match="is not a configuration"):
         ComputeTarget.create(workspace, "cpu", {"vm_size": "x"})
+    with pytest.raises(ParameterError, match="make one with KubernetesCompute.attach_configuration"):
+        ComputeTarget.attach(workspace, "cpu", configuration())
     with pytest.raises(ParameterError, match="is a int"):
         ComputeTarget(workspace, 3)

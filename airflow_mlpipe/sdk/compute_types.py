@@ -1,0 +1,33 @@
+"""Which class a registered compute target is an object of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_mlpipe.errors import NotSupportedError
+from airflow_mlpipe.sdk.aml_compute import AmlCompute
+from airflow_mlpipe.sdk.docker_compute import DockerCompute
+from airflow_mlpipe.sdk.kubernetes_compute import KubernetesCompute
+
+if TYPE_CHECKING:
+    from airflow_mlpipe.model.compute import ComputeSpec
+    from airflow_mlpipe.sdk.compute import ComputeTarget
+
+_CLASSES: dict[str, type[ComputeTarget]] = {
+    "AmlCompute": AmlCompute,
+    "DockerCompute": DockerCompute,
+    "Kubernetes": KubernetesCompute,
+}
+
+
+def class_of(spec: ComputeSpec) -> type[ComputeTarget]:
+    """Return the class of a target.
+
+    Raises:
+        NotSupportedError: if this version does not know its type.
+    """
+    if spec.type not in _CLASSES:
+        raise NotSupportedError(
+            f"compute target '{spec.name}' is a {spec.type}; this version knows {', '.join(_CLASSES)}"
+        )
+    return _CLASSES[spec.type]
