@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.data import OutputFileDatasetConfig, PipelineData, PipelineOutputFileDataset
     from airflow_mlpipe.sdk.data_path import DataPath, DataPathComputeBinding
     from airflow_mlpipe.sdk.data_transfer_step import DataTransferStep
+    from airflow_mlpipe.sdk.databricks_step import DatabricksStep
     from airflow_mlpipe.sdk.dataset import Dataset
     from airflow_mlpipe.sdk.datastore import Datastore
     from airflow_mlpipe.sdk.docker_compute import DockerCompute
@@ -33,13 +34,9 @@ if TYPE_CHECKING:
         AksCompute,
         BatchCompute,
         ComputeInstance,
-        DatabricksCompute,
         DataFactoryCompute,
         DsvmCompute,
-        HDInsightCompute,
         KustoCompute,
-        RemoteCompute,
-        SynapseCompute,
     )
     from airflow_mlpipe.sdk.output_data import PortDataReference
     from airflow_mlpipe.sdk.parameter import DataIntervalEnd, DataIntervalStart, PipelineParameter
@@ -47,6 +44,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.pipeline_run import PipelineRun
     from airflow_mlpipe.sdk.reading_options import PromoteHeadersBehavior
     from airflow_mlpipe.sdk.reference import DataReference
+    from airflow_mlpipe.sdk.remote_compute import RemoteCompute
     from airflow_mlpipe.sdk.resource_configuration import (
         AmlComputeConfiguration,
         KubernetesComputeConfiguration,
@@ -56,6 +54,8 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.run_configuration import RunConfiguration
     from airflow_mlpipe.sdk.script_run import ScriptRun
     from airflow_mlpipe.sdk.script_run_config import ScriptRunConfig
+    from airflow_mlpipe.sdk.service_computes import DatabricksCompute, HDInsightCompute, SynapseCompute
+    from airflow_mlpipe.sdk.spark_steps import HDInsightStep, SynapseSparkStep
     from airflow_mlpipe.sdk.step_run import StepRun
     from airflow_mlpipe.sdk.steps import CommandStep, PipelineStep, PythonScriptStep, StepSequence
     from airflow_mlpipe.sdk.table_output import OutputTabularDatasetConfig, PipelineOutputTabularDataset
@@ -85,6 +85,7 @@ __all__ = [
     "DataTransferStep",
     "DataType",
     "DatabricksCompute",
+    "DatabricksStep",
     "Dataset",
     "DatasetChangedWarning",
     "DatasetConsumptionConfig",
@@ -95,6 +96,7 @@ __all__ = [
     "Experiment",
     "FileDataset",
     "HDInsightCompute",
+    "HDInsightStep",
     "Joined",
     "KubernetesCompute",
     "KubernetesComputeConfiguration",
@@ -124,6 +126,7 @@ __all__ = [
     "StepRun",
     "StepSequence",
     "SynapseCompute",
+    "SynapseSparkStep",
     "TabularDataset",
     "Url",
     "Workspace",
@@ -148,7 +151,8 @@ _MODULES = {
     "DataReference": "sdk.reference",
     "DataTransferStep": "sdk.data_transfer_step",
     "DataType": "sdk.column_types",
-    "DatabricksCompute": "sdk.other_computes",
+    "DatabricksCompute": "sdk.service_computes",
+    "DatabricksStep": "sdk.databricks_step",
     "Dataset": "sdk.dataset",
     "DatasetChangedWarning": "sdk.versions",
     "DatasetConsumptionConfig": "sdk.consumption",
@@ -159,7 +163,8 @@ _MODULES = {
     "Experiment": "sdk.experiment",
     "FileDataset": "sdk.file_dataset",
     "Joined": "sdk.operator_arguments",
-    "HDInsightCompute": "sdk.other_computes",
+    "HDInsightCompute": "sdk.service_computes",
+    "HDInsightStep": "sdk.spark_steps",
     "KubernetesCompute": "sdk.kubernetes_compute",
     "KubernetesComputeConfiguration": "sdk.resource_configuration",
     "KustoCompute": "sdk.other_computes",
@@ -178,7 +183,7 @@ _MODULES = {
     "PortDataReference": "sdk.output_data",
     "PromoteHeadersBehavior": "sdk.reading_options",
     "PythonScriptStep": "sdk.steps",
-    "RemoteCompute": "sdk.other_computes",
+    "RemoteCompute": "sdk.remote_compute",
     "ResourceConfiguration": "sdk.resource_configuration",
     "Run": "sdk.run",
     "RunConfiguration": "sdk.run_configuration",
@@ -187,7 +192,8 @@ _MODULES = {
     "ScriptRunConfig": "sdk.script_run_config",
     "StepRun": "sdk.step_run",
     "StepSequence": "sdk.steps",
-    "SynapseCompute": "sdk.other_computes",
+    "SynapseCompute": "sdk.service_computes",
+    "SynapseSparkStep": "sdk.spark_steps",
     "TabularDataset": "sdk.tabular_dataset",
     "Url": "sdk.operator_arguments",
     "Workspace": "sdk.workspace",

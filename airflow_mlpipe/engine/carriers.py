@@ -27,6 +27,16 @@ def carrier_of(compute: ComputeSpec | None, room: Room, context: Any) -> Carrier
     """
     if compute is None or compute.kind == "local":
         return Here(LocalLauncher())
+    if compute.kind == "ssh":
+        # Here, not above: a worker that reaches no other machine needs none of it.
+        from airflow_mlpipe.engine.ssh_launcher import SshLauncher
+
+        return Here(SshLauncher(compute))
+    if compute.kind == "service":
+        raise NotSupportedError(
+            f"compute target '{compute.name}' is a {compute.type}, which runs no scripts of its own; use the step that "
+            "is made for it"
+        )
     raise NotSupportedError(f"compute target '{compute.name}' runs steps by {compute.kind}, which is not installed")
 
 

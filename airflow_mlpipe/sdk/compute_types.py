@@ -8,6 +8,8 @@ from airflow_mlpipe.errors import NotSupportedError
 from airflow_mlpipe.sdk.aml_compute import AmlCompute
 from airflow_mlpipe.sdk.docker_compute import DockerCompute
 from airflow_mlpipe.sdk.kubernetes_compute import KubernetesCompute
+from airflow_mlpipe.sdk.remote_compute import RemoteCompute
+from airflow_mlpipe.sdk.service_computes import DatabricksCompute, HDInsightCompute, SynapseCompute
 
 if TYPE_CHECKING:
     from airflow_mlpipe.model.compute import ComputeSpec
@@ -17,6 +19,10 @@ _CLASSES: dict[str, type[ComputeTarget]] = {
     "AmlCompute": AmlCompute,
     "DockerCompute": DockerCompute,
     "Kubernetes": KubernetesCompute,
+    "VirtualMachine": RemoteCompute,
+    "Databricks": DatabricksCompute,
+    "SynapseSpark": SynapseCompute,
+    "HDInsight": HDInsightCompute,
 }
 
 
