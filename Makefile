@@ -46,7 +46,7 @@ demo: $(VENV)/demo.stamp
 
 .PHONY: test
 test: $(VENV)/dev.stamp
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/dev.stamp

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.datastore import Datastore
     from airflow_mlpipe.sdk.docker_compute import DockerCompute
     from airflow_mlpipe.sdk.environment import Environment
+    from airflow_mlpipe.sdk.environment_sections import (
+        ContainerRegistry,
+        DockerConfiguration,
+        DockerSection,
+        PythonSection,
+    )
     from airflow_mlpipe.sdk.experiment import Experiment
     from airflow_mlpipe.sdk.file_dataset import FileDataset
     from airflow_mlpipe.sdk.kubernetes_compute import KubernetesCompute
@@ -76,6 +82,7 @@ __all__ = [
     "ComputeTarget",
     "ComputeTargetException",
     "CondaDependencies",
+    "ContainerRegistry",
     "DataFactoryCompute",
     "DataIntervalEnd",
     "DataIntervalStart",
@@ -91,6 +98,8 @@ __all__ = [
     "DatasetConsumptionConfig",
     "Datastore",
     "DockerCompute",
+    "DockerConfiguration",
+    "DockerSection",
     "DsvmCompute",
     "Environment",
     "Experiment",
@@ -116,6 +125,7 @@ __all__ = [
     "PortDataReference",
     "PromoteHeadersBehavior",
     "PythonScriptStep",
+    "PythonSection",
     "RemoteCompute",
     "ResourceConfiguration",
     "Run",
@@ -143,6 +153,7 @@ _MODULES = {
     "ComputeTarget": "sdk.compute",
     "ComputeTargetException": "sdk.compute",
     "CondaDependencies": "sdk.conda",
+    "ContainerRegistry": "sdk.environment_sections",
     "DataFactoryCompute": "sdk.other_computes",
     "DataIntervalEnd": "sdk.parameter",
     "DataIntervalStart": "sdk.parameter",
@@ -158,6 +169,8 @@ _MODULES = {
     "DatasetConsumptionConfig": "sdk.consumption",
     "Datastore": "sdk.datastore",
     "DockerCompute": "sdk.docker_compute",
+    "DockerConfiguration": "sdk.environment_sections",
+    "DockerSection": "sdk.environment_sections",
     "DsvmCompute": "sdk.other_computes",
     "Environment": "sdk.environment",
     "Experiment": "sdk.experiment",
@@ -183,6 +196,7 @@ _MODULES = {
     "PortDataReference": "sdk.output_data",
     "PromoteHeadersBehavior": "sdk.reading_options",
     "PythonScriptStep": "sdk.steps",
+    "PythonSection": "sdk.environment_sections",
     "RemoteCompute": "sdk.remote_compute",
     "ResourceConfiguration": "sdk.resource_configuration",
     "Run": "sdk.run",

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import commit
 import correctness
+import environments
 import leases
 import on_postgres
 import server
@@ -117,6 +118,7 @@ PARTS = {
     "leases": leases.part,
     "correctness": correctness.part,
     "server": server.part,
+    "environments": environments.part,
 }
 
 

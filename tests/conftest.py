@@ -15,6 +15,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from container_engine import Engine, PrivateEngine
+
     from airflow_mlpipe import Workspace
 
 # Airflow reads its home when it is imported and writes there at once, so this cannot wait for a fixture.
@@ -83,17 +85,67 @@ def mounts() -> None:
         pytest.skip(f"no mounts here: {reason}")
 
 
+@pytest.fixture(scope="session")
+def docker_engine() -> Engine:
+    """This machine's Docker engine. Tests that take it carry the marker ``docker``."""
+    import container_engine
+
+    _skip_if(container_engine.missing())
+    return container_engine.machine()
+
+
+@pytest.fixture
+def private_docker_engine() -> Iterator[PrivateEngine]:
+    """A Docker engine of the test's own, to be killed and started again."""
+    import container_engine
+
+    _skip_if(container_engine.private_missing())
+    with container_engine.private() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def busybox_image(docker_engine: Engine) -> str:
+    """An image with a shell and without Python: it stands for any image of a user."""
+    import images
+
+    _skip_if(images.missing())
+    return images.busybox(docker_engine)
+
+
+@pytest.fixture(scope="session")
+def python_image(docker_engine: Engine) -> str:
+    """An image with this machine's Python, its standard library and a shell, nothing of ours."""
+    import images
+
+    _skip_if(images.missing())
+    return images.python(docker_engine)
+
+
+@pytest.fixture(scope="session")
+def mlpipe_image(docker_engine: Engine) -> str:
+    """The Python image with this package, as it lies in the working copy, and what its light core needs."""
+    import images
+
+    _skip_if(images.missing())
+    return images.python(docker_engine, "airflow-mlpipe")
+
+
+def _skip_if(reason: str | None) -> None:
+    if reason is not None:
+        pytest.skip(reason)
+
+
 def _need(missing: str | None, library: str, extra: str) -> None:
     if missing is None and find_spec(library) is None:
         missing = f"{library} is not installed: pip install 'airflow-mlpipe[{extra}]'"
-    if missing is not None:
-        pytest.skip(missing)
+    _skip_if(missing)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips what this machine cannot run, and lets foreign libraries warn where they take part."""
     for item in items:
-        if item.get_closest_marker("airflow"):
+        if any(item.get_closest_marker(name) for name in ("airflow", "docker", "k8s")):
             item.add_marker(pytest.mark.filterwarnings("default"))
-            if find_spec("airflow") is None:
-                item.add_marker(pytest.mark.skip(reason="apache-airflow is not installed"))
+        if item.get_closest_marker("airflow") and find_spec("airflow") is None:
+            item.add_marker(pytest.mark.skip(reason="apache-airflow is not installed"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from airflow_mlpipe.catalog.columns import FLAG, JSON, TEXT, RowMap, stored_json, stored_text, stored_time
+from airflow_mlpipe.catalog.columns import FLAG, JSON, TEXT, RowMap, loaded_text, stored_json, stored_text, stored_time
 from airflow_mlpipe.catalog.connection import Session
 from airflow_mlpipe.catalog.part import Part, absent
 from airflow_mlpipe.catalog.rows import DatastoreRow, EnvironmentRow
@@ -176,6 +176,40 @@ class RecordPart(Part):
             f"{ENVIRONMENTS.select} WHERE seq IN (SELECT max(seq) FROM environments GROUP BY name) ORDER BY name"
         )
         return [ENVIRONMENTS.row(row) for row in rows]
+
+    def label_environment(self, name: str, version: str, label: str) -> None:
+        """Put a label on a version of an environment; it leaves the version that had it.
+
+        Raises:
+            NotFoundError: if there is no such version.
+        """
+        self.get_environment(name, version)
+        with self._database.transaction() as session:
+            session.run(
+                "INSERT INTO counters (name, value)"
+                " SELECT ?, seq FROM environments WHERE name = ? AND version = ?"
+                " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                (_label(name, label), stored_text(name), stored_text(version)),
+            )
+
+    def labelled_environment(self, name: str, label: str) -> str:
+        """Return the version of an environment that has a label.
+
+        Raises:
+            NotFoundError: if none has.
+        """
+        row = self._database.row(
+            "SELECT version FROM environments WHERE seq = (SELECT value FROM counters WHERE name = ?)",
+            (_label(name, label),),
+        )
+        if row is None:
+            raise NotFoundError(f"environment '{name}' has no version with label '{label}'")
+        return loaded_text(row[0])
+
+
+def _label(name: str, label: str) -> str:
+    """Return the name of the counter that holds which version has a label."""
+    return stored_text(f"environment label: {json.dumps([name, label])}")
 
 
 def _make_default(session: Session, name: str) -> None:

@@ -36,6 +36,8 @@ ExperimentName = Annotated[
 
 catalog = typer.Typer(help="Look after the catalog.", rich_markup_mode=None)
 app.add_typer(catalog, name="catalog")
+environments = typer.Typer(help="Look after environments: what is registered, what is built.", rich_markup_mode=None)
+app.add_typer(environments, name="environments")
 
 
 def _version(wanted: bool) -> None:
@@ -287,3 +289,46 @@ def rebuild(
     from airflow_mlpipe.cli import housekeeping
 
     return housekeeping.rebuild(datastore or [])
+
+
+@environments.command(name="list")
+def list_environments(
+    curated: Annotated[bool, typer.Option("--curated", help="Also those that Azure kept for everybody.")] = False,
+    json: Json = False,
+) -> int:
+    """List registered environments, and the built ones of this user."""
+    from airflow_mlpipe.cli import environments
+
+    return environments.show(curated)
+
+
+@environments.command(name="build")
+def build_environment(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Registered, or curated (AzureML-...).")],
+    version: Annotated[str, typer.Option(help="Its version (default: the newest).")] = "",
+    json: Json = False,
+) -> int:
+    """Choose the packages of an environment anew, and build it here.
+
+    Steps that are submitted from then on run on them, and do not take results of an earlier choice.
+    """
+    from airflow_mlpipe.cli import environments
+
+    return environments.build(name, version)
+
+
+@environments.command(name="gc")
+def collect_environments(
+    delete: Annotated[bool, typer.Option("--delete", help="Remove what is found; else it is only told.")] = False,
+    unused_for: Annotated[
+        str, typer.Option(metavar="AGE", help="Those that no step has used for so long: 90d, 24h, 30m or 0s.")
+    ] = "30d",
+    json: Json = False,
+) -> int:
+    """Tell which built environments nobody uses any more, or remove them.
+
+    They are shared by all workspaces of this user. One that a step runs on stays; what is needed again is built again.
+    """
+    from airflow_mlpipe.cli import environments
+
+    return environments.collect(delete, unused_for)

@@ -27,6 +27,11 @@ def carrier_of(compute: ComputeSpec | None, room: Room, context: Any) -> Carrier
     """
     if compute is None or compute.kind == "local":
         return Here(LocalLauncher())
+    if compute.kind == "docker":
+        # Here, not above: a worker that has no step in a container pays neither for Docker's library nor its provider.
+        from airflow_mlpipe.engine.container_launcher import ContainerLauncher
+
+        return Here(ContainerLauncher(compute, room))
     if compute.kind == "ssh":
         # Here, not above: a worker that reaches no other machine needs none of it.
         from airflow_mlpipe.engine.ssh_launcher import SshLauncher

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.catalog.rows import RunRow
 from airflow_mlpipe.engine.bookkeeping import close_dead_runs, close_run
+from airflow_mlpipe.engine.container_sweep import sweep
 from airflow_mlpipe.engine.embedded import hold
 from airflow_mlpipe.engine.home import Home, use_home
 from airflow_mlpipe.engine.names import REUSE_CHECK
@@ -98,6 +99,7 @@ class Dispatcher:
     def run(self) -> None:
         """Carry on until no run is left."""
         close_dead_runs(self._catalog)
+        sweep(self._home.workspace, self._catalog)
         try:
             while self._look() or self._runs or not self._leave():
                 self._turn()
@@ -105,6 +107,7 @@ class Dispatcher:
             # Only an error or a signal comes here; who waits for the runs must be told.
             self._workers.close()
             close_dead_runs(self._catalog)
+            sweep(self._home.workspace, self._catalog)
 
     def _turn(self) -> None:
         """Start what can start, write it down, then wait for a worker to answer."""

@@ -93,6 +93,7 @@ class EmbeddedEngine:
             UnreachableError: if dispatchers keep ending before they take a run; the message names their log.
         """
         from airflow_mlpipe.engine.bookkeeping import close_dead_runs
+        from airflow_mlpipe.engine.container_sweep import sweep
         from airflow_mlpipe.engine.room import Room
 
         with self._gate():
@@ -102,6 +103,7 @@ class EmbeddedEngine:
             try:
                 catalog = Room(self._home.workspace).catalog
                 close_dead_runs(catalog)
+                sweep(self._home.workspace, catalog)
                 # Not dead but orphaned: its submit is still on its way here, or was killed.
                 if any(row.engine == self.name for row in catalog.queued_runs()):
                     self._revive(lock)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,14 @@ from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.catalog.connection import RECONNECT_S
 from airflow_mlpipe.catalog.rows import DatastoreRow, RunRow
 from airflow_mlpipe.engine.flight import LEASE_TTL_S, LeaseKeeper
+from airflow_mlpipe.engine.image_identity import identity_of
 from airflow_mlpipe.engine.names import CONF_KEY, WORKSPACE_VARIABLE, pool_of
 from airflow_mlpipe.engine.runs import EngineRun
 from airflow_mlpipe.errors import ConfigError, NotFoundError
+from airflow_mlpipe.execution.provision import Environments, EnvironmentSettings
 from airflow_mlpipe.execution.site import Site
 from airflow_mlpipe.execution.step_environments import StepEnvironments
+from airflow_mlpipe.execution.step_images import StepImages
 from airflow_mlpipe.model.compute import ComputeSpec
 from airflow_mlpipe.model.data import is_web
 from airflow_mlpipe.model.digest import Digest
@@ -97,8 +100,24 @@ class Room:
     @cached_property
     def facts(self) -> WorkspaceFacts:
         """What the planner asks of this workspace."""
-        environments = StepEnvironments(self.folder, self.documents, self.index)
-        return WorkspaceFacts(self.catalog, self.store, self.documents, self.index, environments)
+        software = StepEnvironments(
+            self.folder, self.documents, self.index, environments=self.environments, images=self.images
+        )
+        return WorkspaceFacts(self.catalog, self.store, self.documents, self.index, software)
+
+    @cached_property
+    def images(self) -> StepImages:
+        """What the images of steps are, asked of their engines."""
+        return StepImages(self.compute, partial(identity_of, self.folder))
+
+    @cached_property
+    def environments(self) -> Environments:
+        """What the environments of steps were resolved to: the keys of steps and what they run on agree on it.
+
+        Raises:
+            ConfigError: if a setting about them is not allowed.
+        """
+        return Environments(self.documents, EnvironmentSettings.of(self.config.get("settings", {})))
 
     @cached_property
     def site(self) -> Site:
@@ -113,6 +132,7 @@ class Room:
             workspace_id=self.config.get("id", ""),
             credentials=self.credentials,
             lent=self.config.get("settings", {}).get("pass_credentials", ()),
+            environments=self.environments,
         )
 
     def store(self, name: str) -> AnyStore:

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlpipe.catalog.leases import waiting_reason
 from airflow_mlpipe.catalog.rows import RunRow, StepRow
 from airflow_mlpipe.engine.carriers import carrier_of, operator_carrier
+from airflow_mlpipe.engine.container_sweep import sweep
 from airflow_mlpipe.engine.flight import StepWaits, pause_s
 from airflow_mlpipe.errors import (
+    EnvironmentBuildError,
     ExecutionError,
     MlpipeError,
     OutputMissingError,
@@ -27,7 +29,7 @@ from airflow_mlpipe.errors import (
 )
 from airflow_mlpipe.execution.attempt import StepKey, run_attempt
 from airflow_mlpipe.execution.carrier import StepPaused
-from airflow_mlpipe.execution.contract import RunIdentity
+from airflow_mlpipe.execution.contract import RunIdentity, step_run_folder
 from airflow_mlpipe.execution.deliver import publish
 from airflow_mlpipe.model.graph import consumers, producers
 from airflow_mlpipe.model.result import StepResult
@@ -111,6 +113,7 @@ class EngineRun:
         Raises:
             MissingDataError: if a dataset that a step reads does not exist.
         """
+        self.room.images.forget()
         rows = {row.step_id: row for row in self._catalog.steps(self.row.id)}
         replans = 0
         while True:
@@ -144,9 +147,10 @@ class EngineRun:
             StepWaits: if another step computes the same; nothing has been done, and it is to be called again.
             StepPaused: if the try goes on later; it holds nothing meanwhile.
             StepStoppedError: if the run was stopped or cancelled.
-            UsageError, OutputMissingError: another try would end the same way.
+            UsageError, OutputMissingError, EnvironmentBuildError: another try would end the same way.
             MlpipeError: another try may help.
         """
+        self.room.images.forget()
         step = self.spec.step_by_id[step_id]
         row = self._catalog.step(self.row.id, step_id)
         if row.status in ("completed", "reused") and row.result_id is not None:
@@ -283,6 +287,7 @@ class EngineRun:
             return
         row = self._catalog.step(self.row.id, step_id)
         self._catalog.drop_leases(row.step_run_id)
+        sweep(self.room.folder, self._catalog, tries=step_run_folder(self.room.folder, row.step_run_id))
         error = MlpipeError(f"step '{row.name}': the process that ran it was killed")
         self._failed(row, error, Attempt(row.try_number or 1, last=final))
 
@@ -412,7 +417,7 @@ class EngineRun:
 
 def is_final(error: MlpipeError) -> bool:
     """Whether another try of the step would end the same way."""
-    return isinstance(error, (UsageError, OutputMissingError, StepStoppedError))
+    return isinstance(error, (UsageError, OutputMissingError, StepStoppedError, EnvironmentBuildError))
 
 
 def key_of(decision: StepDecision) -> StepKey:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from airflow_mlpipe.engine.bookkeeping import close_dead_runs
 from airflow_mlpipe.engine.client import ServerEngine
+from airflow_mlpipe.engine.container_sweep import sweep
 from airflow_mlpipe.engine.embedded import hold
 from airflow_mlpipe.engine.room import Room
 from airflow_mlpipe.engine.server_settings import (
@@ -70,6 +71,7 @@ class Server:
         try:
             state = self._write(self._state(port))
             close_dead_runs(self._room.catalog)
+            sweep(self._home.workspace, self._room.catalog)
             variables = environment(self._home, self._room.config, state.url, self._room.max_active_steps)
             self._prepare(process_environment(variables))
             self._start(process_environment(variables), lock)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.engine.ssh_session import SshSession, ssh_session
+from airflow_mlpipe.errors import NotSupportedError
 from airflow_mlpipe.execution.carrier import Order
 from airflow_mlpipe.execution.command import command
 from airflow_mlpipe.execution.contract import StepContext, StepJob
@@ -66,10 +67,20 @@ class SshLauncher:
         assert compute.ssh is not None
         self._compute = compute
         self._settings = compute.ssh
-        self._software = Software(python=compute.ssh.python, shell="sh")
+        self._software = Software(python=compute.ssh.python, shell="sh", sees_mounts=False)
 
     def software(self, order: Order, site: Site) -> Software:
-        """Return the machine's own: the worker's interpreter and its variables are not there."""
+        """Return the machine's own: the worker's interpreter and its variables are not there.
+
+        Raises:
+            NotSupportedError: if the step's environment asks for packages or an image.
+        """
+        asked = order.step.environment
+        if asked.has_packages or asked.docker_image or asked.dockerfile:
+            raise NotSupportedError(
+                f"step '{order.step.name}': nothing is installed on compute target '{self._compute.name}', and its "
+                "environment asks for packages or an image; install them there and leave them out, or use another target"
+            )
         return self._software
 
     def launch(

@@ -107,7 +107,9 @@ def _check_end(job: StepJob, exit: Exit, kept: Kept) -> None:
             log_path=kept.log,
             last_lines=last_lines(job.stdout, job.stderr),
             traceback_line=traceback_line(job.stderr, job.cwd),
-            hint=job.mount_trouble or full_disk([job.work, *(path.parent for path in job.outputs.values())]),
+            hint=exit.hint
+            or job.mount_trouble
+            or full_disk([job.work, *(path.parent for path in job.outputs.values())]),
         )
     if kept.failure is not None:
         raise ExecutionError(f"step '{name}' called itself failed: {kept.failure}; its log: {kept.log}")

@@ -72,6 +72,24 @@ class Conda:
         argv = [self.path, "create", "--yes", "--prefix", str(folder), *_channels(channels), *packages]
         run_tool(argv, f"{where} cannot be built by {Path(self.path).name}", say=say, stop=stop)
 
+    def export(self, name: str) -> Any:
+        """Return the conda specification of an environment of this machine.
+
+        Raises:
+            EnvironmentBuildError: if there is none of that name.
+        """
+        import yaml
+
+        failure = f"environment '{name}' cannot be read by {Path(self.path).name}"
+        printed = run_tool([self.path, "env", "export", "--no-builds", "--name", name], failure)
+        try:
+            document = yaml.safe_load(printed)
+        except yaml.YAMLError as error:
+            raise EnvironmentBuildError(f"{failure}: its answer is not YAML") from error
+        if not isinstance(document, dict):
+            raise EnvironmentBuildError(f"{failure}: its answer is no conda specification")
+        return document
+
 
 def find_conda() -> Conda | None:
     """Return the tool of this machine, or None if there is none."""

@@ -6,11 +6,17 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from airflow_mlpipe.model.digest import Digest, digest_json
+from airflow_mlpipe.model.environment import EnvironmentLock
+
 PACKAGE = Path(__file__).resolve().parents[1]
 """Folder of this package."""
 
 _NOT_INSIDE = ("uv",)
 """What only those need who build environments."""
+
+INSIDE = ("pip",)
+"""What is in an environment although nobody asks for it: scripts of v1's time call it."""
 
 
 @cache
@@ -35,6 +41,21 @@ def core_requirements() -> tuple[str, ...]:
         ) from None
     found = (Requirement(line) for line in lines if "extra ==" not in line)
     return tuple(sorted(str(each) for each in found if each.name not in _NOT_INSIDE))
+
+
+def core_digest() -> Digest:
+    """Return what tells whether a lock was made for what this package needs now."""
+    return digest_json("core", [*core_requirements(), *INSIDE])
+
+
+def core_beside(lock: EnvironmentLock | None) -> tuple[str, ...]:
+    """Return what is installed beside a lock's packages: what was chosen with them, else what is needed now.
+
+    Args:
+        lock: the lock, perhaps of another release of this package; None for no packages.
+    """
+    fits = lock is not None and lock.core_of == core_digest()
+    return lock.core if lock is not None and fits else (*core_requirements(), *INSIDE)
 
 
 def own_minor() -> str:

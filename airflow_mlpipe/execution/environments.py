@@ -1,6 +1,6 @@
-"""What software a step runs on: the distributions its code imports, by name and version.
+"""What an interpreter has installed: the distributions that a step's code imports, by name and version.
 
-In this release every environment is the interpreter that runs the engine. Reading what is installed costs a few
+This is the software of steps whose environment is an interpreter as it is. Reading what is installed costs a few
 hundred milliseconds, so it is remembered in a file until a folder of packages changes.
 """
 
@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_mlpipe.errors import EnvironmentBuildError
 from airflow_mlpipe.model.digest import JsonValue
-from airflow_mlpipe.model.environment import EnvironmentSpec
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
@@ -45,50 +46,98 @@ class Installed:
     sources: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """An interpreter that steps run on.
+
+    Attributes:
+        executable: its path.
+        prefix: where its environment lies.
+        version: its whole version text.
+        minor: major and minor version, e.g. ``3.11``.
+        implementation: e.g. ``cpython``.
+        path: where it looks for modules.
+    """
+
+    executable: str
+    prefix: str
+    version: str
+    minor: str
+    implementation: str
+    path: tuple[str, ...]
+
+
+def this_one() -> Interpreter:
+    """Return the interpreter of this process."""
+    return Interpreter(
+        sys.executable,
+        sys.prefix,
+        sys.version,
+        f"{sys.version_info.major}.{sys.version_info.minor}",
+        sys.implementation.name,
+        tuple(sys.path),
+    )
+
+
+def interpreter_at(path: str) -> Interpreter:
+    """Return the interpreter at a path.
+
+    Raises:
+        EnvironmentBuildError: if it is none.
+    """
+    asked = (
+        "import json, sys; v = sys.version_info; print(json.dumps([sys.executable, sys.prefix, sys.version, "
+        "'%d.%d' % (v[0], v[1]), sys.implementation.name, sys.path[1:]]))"
+    )
+    try:
+        answer = subprocess.run([path, "-c", asked], capture_output=True, check=True, env={}, cwd="/")
+        executable, prefix, version, minor, implementation, found = json.loads(answer.stdout)
+        return Interpreter(executable, prefix, version, minor, implementation, tuple(found))
+    except (OSError, subprocess.CalledProcessError, ValueError, TypeError) as error:
+        raise EnvironmentBuildError(f"interpreter '{path}' is not a Python of this machine: {error}") from error
+
+
 def describe_environment(
-    spec: EnvironmentSpec, imports: frozenset[str], cache: Path | None = None
+    imports: frozenset[str], cache: Path | None = None, interpreter: Interpreter | None = None
 ) -> dict[str, JsonValue]:
     """Return the identity of the software that code importing `imports` runs on.
 
     Args:
-        spec: what the step asks for. This release takes the current interpreter whatever it says; the variables
-            that the user set are a component of their own in a step's key.
         imports: top-level modules that the code imports. Those of the standard library, of the snapshot itself and
             of this package name no distribution and do not count.
         cache: file that remembers what is installed; it may be deleted at any time.
+        interpreter: what it runs on; by default the interpreter of this process.
 
     Returns:
         ``python`` (major and minor version), ``implementation``, and the version of each distribution that provides
         one of `imports` or is needed by one that does. The version of an editable installation also names the
         state of its files.
     """
-    installed = installed_packages(cache)
+    interpreter = interpreter or this_one()
+    installed = installed_packages(cache, interpreter)
     wanted = [name for module in imports for name in installed.modules.get(module, ())]
     names = _with_requirements(wanted, installed.requires)
     versions = {name: _identity(name, installed) for name in sorted(names) if name in installed.versions}
-    return {
-        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
-        "implementation": sys.implementation.name,
-        **versions,
-    }
+    return {"python": interpreter.minor, "implementation": interpreter.implementation, **versions}
 
 
-def installed_packages(cache: Path | None = None) -> Installed:
-    """Return what this interpreter can import, from `cache` if no folder of packages has changed since."""
-    signature = _signature()
+def installed_packages(cache: Path | None = None, interpreter: Interpreter | None = None) -> Installed:
+    """Return what an interpreter can import, from `cache` if no folder of packages has changed since."""
+    interpreter = interpreter or this_one()
+    signature = _signature(interpreter)
     known = None if cache is None else _read(cache, signature)
     if known is not None:
         return known
-    installed = _scan()
+    installed = _scan(interpreter)
     if cache is not None:
         _write(cache, signature, installed)
     return installed
 
 
-def _signature() -> JsonValue:
+def _signature(interpreter: Interpreter) -> JsonValue:
     """Return what changes whenever a distribution is added, removed or replaced."""
     folders: list[JsonValue] = []
-    for entry in dict.fromkeys(sys.path):
+    for entry in dict.fromkeys(interpreter.path):
         try:
             with os.scandir(entry or ".") as listing:
                 # Only what describes a distribution: the folder of a user's own modules changes all the time.
@@ -97,7 +146,7 @@ def _signature() -> JsonValue:
             continue
         if found:
             folders.append([entry, len(found), _short_hash(found)])
-    return [_FORMAT, sys.executable, sys.prefix, sys.version, folders]
+    return [_FORMAT, interpreter.executable, interpreter.prefix, interpreter.version, folders]
 
 
 def _short_hash(value: object) -> str:
@@ -126,13 +175,14 @@ def _write(cache: Path, signature: JsonValue, installed: Installed) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _scan() -> Installed:
-    from importlib.metadata import MetadataPathFinder
+def _scan(interpreter: Interpreter) -> Installed:
+    from importlib.metadata import DistributionFinder, MetadataPathFinder
 
     installed = Installed({}, {}, {}, {})
     # Not `distributions()`: in a process that imported the backport importlib_metadata, as Airflow's do, that
     # asks the backport, which reads some packages differently; the same environment must have one identity.
-    for distribution in MetadataPathFinder.find_distributions():
+    where = DistributionFinder.Context(path=list(interpreter.path))
+    for distribution in MetadataPathFinder.find_distributions(where):
         metadata = distribution.metadata
         name = _normal(metadata["Name"] or "")
         # The first on sys.path is the one that is imported.

@@ -19,10 +19,12 @@ from airflow_mlpipe.execution.kept import Kept, keep
 from airflow_mlpipe.execution.launch import Exit, launch
 from airflow_mlpipe.execution.lent import lend, take_back
 from airflow_mlpipe.execution.processes import end_carriers, mark_of
+from airflow_mlpipe.execution.provision import software_of
 from airflow_mlpipe.execution.report import full_disk
 from airflow_mlpipe.execution.site import Site
 from airflow_mlpipe.execution.software import Software, this_interpreter
 from airflow_mlpipe.execution.stage import discard, stage
+from airflow_mlpipe.execution.venvs import Venv
 from airflow_mlpipe.storage.datastore import check_files
 from airflow_mlpipe.storage.mount_points import release_mounts
 from airflow_mlpipe.storage.outputs import sweep_attempt
@@ -57,9 +59,25 @@ class Launcher(Protocol):
 class LocalLauncher:
     """Runs steps as processes of this machine."""
 
+    def __init__(self) -> None:
+        self._venv: Venv | None = None
+
     def software(self, order: Order, site: Site) -> Software:
-        """Return the interpreter of this process."""
-        return this_interpreter()
+        """Return the step's environment, built if need be; it stays until the process has ended."""
+        spec, name = order.step.environment, order.step.name
+        image = spec.docker_image or ("of its Dockerfile" if spec.dockerfile else None)
+        if image is not None:
+            _log.warning("step '%s': image %s is not used: the step runs as a process of this machine", name, image)
+        if site.environments is None:
+            return this_interpreter()
+
+        def say(line: str) -> None:
+            _log.info("step '%s': %s", name, line)
+            if order.on_line is not None:
+                order.on_line("stdout", line)
+
+        self._venv = site.environments.venv(spec, say=say, stop=order.stop)
+        return software_of(spec, self._venv)
 
     def launch(
         self,
@@ -70,7 +88,11 @@ class LocalLauncher:
         now: Callable[[], datetime],
     ) -> Exit:
         """Run the job's process; it is a child of this one."""
-        return launch(job, stop=stop, on_line=on_line, now=now)
+        try:
+            return launch(job, stop=stop, on_line=on_line, now=now)
+        finally:
+            if self._venv is not None:
+                self._venv.close()
 
     def end_tries(self, tries: Path) -> None:
         """End the processes of earlier tries."""
@@ -120,6 +142,7 @@ class Here:
             software=software,
             passed=site.passed,
             again=order.resumed,
+            streamed=software.sees_mounts,
         )
         exit: Exit | None = None
         kept: Kept | None = None

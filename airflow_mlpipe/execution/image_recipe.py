@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from airflow_mlpipe.errors import ParameterError
-from airflow_mlpipe.execution.core import PACKAGE, core_requirements
+from airflow_mlpipe.execution.core import INSIDE, PACKAGE, core_beside
 from airflow_mlpipe.model.digest import Digest, digest_bytes, digest_json
 from airflow_mlpipe.model.environment import EnvironmentLock
 
@@ -66,7 +66,9 @@ def image_recipe(lock: EnvironmentLock | None, base: str, *, pip: str = "python 
 
 def _requirements(lock: EnvironmentLock | None) -> bytes:
     packages = () if lock is None else lock.packages
-    return "".join(f"{line}\n" for line in (*packages, *core_requirements())).encode()
+    # The image has a pip.
+    core = [line for line in core_beside(lock) if line.partition("==")[0] not in INSIDE]
+    return "".join(f"{line}\n" for line in (*packages, *core)).encode()
 
 
 def _core_files() -> dict[str, bytes]:
@@ -85,7 +87,9 @@ def _pip_words(options: Sequence[str]) -> list[str]:
 
 def _dockerfile(lock: EnvironmentLock | None, base: str, pip: str) -> str:
     options = "".join(f"{word} " for word in (() if lock is None else _pip_words(lock.index_options)))
-    install = f"{pip} install --no-cache-dir --disable-pip-version-check --root-user-action=ignore"
+    # A Python of the base's own distribution refuses otherwise; what it protects is the image's own business.
+    variable = "PIP_BREAK_SYSTEM_PACKAGES=1"
+    install = f"{variable} {pip} install --no-cache-dir --disable-pip-version-check --root-user-action=ignore"
     lines = [
         f"FROM {base}",
         *(f"ARG {name}" for name in BUILD_ARGUMENTS),

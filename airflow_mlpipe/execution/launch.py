@@ -24,7 +24,7 @@ from airflow_mlpipe.execution.processes import (
     watched,
 )
 from airflow_mlpipe.execution.start import refusals, start
-from airflow_mlpipe.execution.tail import Tail
+from airflow_mlpipe.execution.tail import following
 
 STOP_CHECK_S = 0.25
 """How often a running step asks whether it should stop. Its own end is noticed at once."""
@@ -46,6 +46,7 @@ class Exit:
         stopped: why it was ended on request, or None.
         timed_out: whether it was ended because its time was over.
         leftovers: processes that it left behind and that were ended, by name.
+        hint: what about the machine explains a bad end, or None.
     """
 
     code: int
@@ -54,6 +55,7 @@ class Exit:
     stopped: str | None = None
     timed_out: bool = False
     leftovers: tuple[str, ...] = ()
+    hint: str | None = None
 
 
 def _never() -> None:
@@ -96,7 +98,7 @@ def launch(
         with refusals(job):
             stack.enter_context(adopting_orphans())
             stack.enter_context(watched(mark))
-            follower = stack.enter_context(_following(job, on_line))
+            follower = stack.enter_context(following(job.stdout, job.stderr, on_line))
             before = children()
             started_at = now()
             process = start(job)
@@ -194,25 +196,3 @@ def _end_leftovers(before: set[int], mark: str, grace_s: float) -> list[str]:
         for pid in orphans:
             reap(pid)
     return ended
-
-
-@contextmanager
-def _following(job: StepJob, on_line: Callable[[str, str], None] | None) -> Iterator[Callable[[bool], None]]:
-    """Give a function that hands on the lines printed since it was last called; True: the end, a last part too."""
-    if on_line is None:
-        yield lambda last: None
-        return
-    for path in (job.stdout, job.stderr):
-        path.touch()
-    tails = [Tail(job.stdout), Tail(job.stderr)]
-
-    def forward(last: bool) -> None:
-        for tail, stream in zip(tails, ("stdout", "stderr"), strict=True):
-            for line in tail.lines(last):
-                on_line(stream, line)
-
-    try:
-        yield forward
-    finally:
-        for tail in tails:
-            tail.close()

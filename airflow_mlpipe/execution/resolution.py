@@ -8,14 +8,14 @@ compute. Building it by name, or changing its definition, chooses anew.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from airflow_mlpipe.errors import EnvironmentBuildError, MissingDataError
 from airflow_mlpipe.execution.conda import Conda, find_conda, python_pins
-from airflow_mlpipe.execution.core import core_requirements, own_minor
+from airflow_mlpipe.execution.core import INSIDE, core_digest, core_requirements, own_minor
 from airflow_mlpipe.execution.indexes import index_options
 from airflow_mlpipe.execution.interpreters import find_interpreter, interpreter
 from airflow_mlpipe.execution.requirements import Request, request_of
@@ -39,7 +39,7 @@ class Locks:
     def __init__(self, store: Documents, indexes: Collection[str] = ()) -> None:
         self._store = store
         self._indexes = tuple(indexes)
-        self._known: dict[str, EnvironmentLock] = {}
+        self._known: dict[str, EnvironmentLock | None] = {}
 
     def of(
         self,
@@ -70,16 +70,19 @@ class Locks:
         if renew:
             self._known.pop(definition, None)
         if definition not in self._known:
-            lock = None if renew else self._read(definition)
             # Most are there already; what they ask for has not to be looked at then.
-            if lock is None:
-                conda = find_conda() if spec.conda_packages else None
-                request = request_of(spec, with_conda=conda is not None)
-                if request.is_empty:
-                    return None
-                lock = self._keep(resolve(spec, request, self._indexes, conda, say=say, stop=stop), renew)
-            self._known[definition] = lock
+            lock = None if renew else self._read(definition)
+            self._known[definition] = lock or self._chosen(spec, renew, say, stop)
         return self._known[definition]
+
+    def _chosen(
+        self, spec: EnvironmentSpec, renew: bool, say: Say, stop: Callable[[], str | None]
+    ) -> EnvironmentLock | None:
+        conda = find_conda() if spec.conda_packages else None
+        request = request_of(spec, with_conda=conda is not None)
+        if request.is_empty:
+            return None
+        return self._keep(resolve(spec, request, self._indexes, conda, say=say, stop=stop), renew)
 
     def _read(self, definition: str) -> EnvironmentLock | None:
         try:
@@ -120,13 +123,15 @@ def resolve(
     chosen: tuple[str, ...] = ()
     if request.conda and conda is not None:
         chosen = conda.resolve((*request.conda, f"python={python}"), spec.conda_channels, where, say=say, stop=stop)
-    packages = _compile(request, python, options, chosen, where, say, stop) if request.requirements else ()
+    packages, core = _compile(request, python, options, chosen, where, say, stop)
     for note in notes:
         say(f"note: {where}: {note}")
     return EnvironmentLock(
         definition=spec.software_digest,
         python=python,
         packages=packages,
+        core=core,
+        core_of=core_digest(),
         conda=chosen,
         channels=spec.conda_channels if chosen else (),
         index_options=options,
@@ -157,20 +162,21 @@ def _compile(
     where: str,
     say: Say,
     stop: Callable[[], str | None],
-) -> tuple[str, ...]:
-    """Return ``name==version`` of everything that the requirements bring."""
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return ``name==version`` of all that the requirements bring, and of what this package needs beside them."""
     target = ("--python-version", python) if conda else ("--python", interpreter(python, where))
-    by_conda = python_pins(conda)
+    limits = (*request.constraints, *python_pins(conda))
     core = core_requirements()
     options = (*target, *options)
     try:
-        return _compiled(request, (*request.constraints, *by_conda, *core), options, where, say, stop)
+        return _compiled(request.requirements, (*core, *INSIDE), limits, options, where, say, stop)
     except EnvironmentBuildError as error:
         failed = error
     try:
-        _compiled(request, (*request.constraints, *by_conda), options, where, silent, stop)
-    except EnvironmentBuildError:
-        raise failed from None
+        _compiled(request.requirements, (), limits, options, where, silent, stop)
+    except EnvironmentBuildError as error:
+        # Its own trouble, without what it has nothing to do with.
+        raise error from None
     raise EnvironmentBuildError(
         f"{where}: its packages do not go together with what airflow_mlpipe needs beside them ({', '.join(core)}): "
         f"{failed.message}"
@@ -178,19 +184,47 @@ def _compile(
 
 
 def _compiled(
-    request: Request,
-    constraints: tuple[str, ...],
+    wanted: Sequence[str],
+    core: Sequence[str],
+    limits: Sequence[str],
     options: tuple[str, ...],
     where: str,
     say: Say,
     stop: Callable[[], str | None],
-) -> tuple[str, ...]:
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     with tempfile.TemporaryDirectory(prefix="mlpipe-") as name:
-        asked, limits = Path(name, "requirements.in"), Path(name, "constraints.txt")
-        asked.write_text("".join(f"{line}\n" for line in request.requirements), encoding="utf-8")
-        limits.write_text("".join(f"{line}\n" for line in constraints), encoding="utf-8")
-        argv = [find_uv(), "pip", "compile", "--no-header", "--no-annotate", *options]
-        argv += ["--constraint", str(limits), str(asked)]
+        files = {kind: Path(name, f"{kind}.txt") for kind in ("wanted", "core", "limits")}
+        for kind, lines in (("wanted", wanted), ("core", core), ("limits", limits)):
+            files[kind].write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        argv = [find_uv(), "pip", "compile", "--no-header", "--annotation-style", "line", *options]
+        argv += ["--constraint", str(files["limits"]), str(files["wanted"]), str(files["core"])]
         printed = run_tool(argv, f"{where} cannot be resolved", say=say, stop=stop)
-    lines = (line.partition(";")[0].strip() for line in printed.splitlines())
-    return tuple(sorted(line for line in lines if line and not line.startswith(("#", "-"))))
+    return _split(printed, str(files["wanted"]))
+
+
+def _split(printed: str, wanted: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the lines of a resolution that one file of requirements brings, and the others.
+
+    Args:
+        printed: lines such as ``numpy==2.4.6  # via -r FILE, scikit-learn``.
+        wanted: path of that file.
+    """
+    lines: dict[str, str] = {}
+    brought: dict[str, list[str]] = {}
+    for line in printed.splitlines():
+        requirement, _, via = line.partition("#")
+        requirement = requirement.partition(";")[0].strip()
+        name, equals, _ = requirement.partition("==")
+        if equals and not name.startswith("-"):
+            lines[name] = requirement
+            for parent in via.strip().removeprefix("via ").split(", "):
+                brought.setdefault(parent.removeprefix("-r ").strip(), []).append(name)
+    reached: set[str] = set()
+    pending = list(brought.get(wanted, ()))
+    while pending:
+        name = pending.pop()
+        if name not in reached:
+            reached.add(name)
+            pending += brought.get(name, ())
+    packages = sorted(lines[name] for name in reached)
+    return tuple(packages), tuple(sorted(line for name, line in lines.items() if name not in reached))

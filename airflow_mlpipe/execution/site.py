@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.execution.lent import Credentials
+from airflow_mlpipe.execution.provision import Environments
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.storage.documents import Documents
@@ -28,6 +29,7 @@ class Site:
         workspace_id: of the workspace.
         credentials: looks up what a step's script is lent.
         lent: datastores whose credentials every step is lent (setting ``pass_credentials``).
+        environments: what the environments of its steps were resolved to; None if all run on the current interpreter.
     """
 
     catalog: Catalog
@@ -39,3 +41,4 @@ class Site:
     workspace_id: str = ""
     credentials: Credentials = lambda name: {}
     lent: Collection[str] = ()
+    environments: Environments | None = None

@@ -22,6 +22,8 @@ class Software:
         parent: environment that it inherits the allowed variables from.
         import_root: folder that its interpreter needs on PYTHONPATH to find this package; None if it finds it, or has
             none.
+        sees_mounts: whether it sees what this process mounts; else its inputs are copies.
+        variables: what its process is told of where it is, such as ``VIRTUAL_ENV``.
     """
 
     python: str
@@ -29,9 +31,11 @@ class Software:
     shell: str | None = None
     parent: Mapping[str, str] = field(default_factory=dict)
     import_root: str | None = None
+    sees_mounts: bool = True
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
-IMAGE = Software(python="python", shell="sh")
+IMAGE = Software(python="python", shell="sh", sees_mounts=False)
 """What a container's process runs on: what its image has."""
 
 

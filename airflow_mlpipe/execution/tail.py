@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 LINES = 5000
@@ -59,3 +60,33 @@ class Tail:
             self._file.seek(start + behind - LOOK_BYTES)
             passed -= len(part)
         return passed
+
+
+@contextmanager
+def following(
+    stdout: Path, stderr: Path, on_line: Callable[[str, str], None] | None
+) -> Iterator[Callable[[bool], None]]:
+    """Give a function that hands on the lines printed since it was last called; True: the end, a last part too.
+
+    Args:
+        stdout: file of what a step prints.
+        stderr: file of what it prints as errors.
+        on_line: given each line, with ``stdout`` or ``stderr``.
+    """
+    if on_line is None:
+        yield lambda last: None
+        return
+    for path in (stdout, stderr):
+        path.touch()
+    tails = [Tail(stdout), Tail(stderr)]
+
+    def forward(last: bool) -> None:
+        for tail, stream in zip(tails, ("stdout", "stderr"), strict=True):
+            for line in tail.lines(last):
+                on_line(stream, line)
+
+    try:
+        yield forward
+    finally:
+        for tail in tails:
+            tail.close()

@@ -58,7 +58,7 @@ def variables(
         "AZUREML_ARM_PROJECT_NAME": context.experiment,
         VARIABLE: str(context_file),
     }
-    result = {"PYTHONUNBUFFERED": "1", **inherited, **step.environment.variables, **told}
+    result = {"PYTHONUNBUFFERED": "1", **inherited, **software.variables, **step.environment.variables, **told}
     if "PATH" not in step.environment.variables and software.first_on_path is not None:
         result["PATH"] = _with_first(software.first_on_path, inherited.get("PATH", os.defpath))
     paths = [*_import_roots(step, context_file.parent / "code"), software.import_root, result.get("PYTHONPATH")]

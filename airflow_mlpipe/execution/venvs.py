@@ -14,14 +14,12 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 from uuid import uuid4
 
 from airflow_mlpipe.errors import EnvironmentBuildError, StepStoppedError
 from airflow_mlpipe.execution.conda import find_conda
-from airflow_mlpipe.execution.core import PACKAGE, core_requirements, own_minor
+from airflow_mlpipe.execution.core import PACKAGE, core_beside, core_digest, own_minor
 from airflow_mlpipe.execution.interpreters import base_interpreter, interpreter
 from airflow_mlpipe.execution.uv import STOP_CHECK_S, Say, find_uv, never, run_tool, silent
 from airflow_mlpipe.model.digest import JsonValue, digest_json, hex_part
@@ -32,13 +30,14 @@ from airflow_mlpipe.storage.home import home
 FORMAT = 1
 """Version of how environments are laid out. Raising it builds every one anew."""
 
-_USE = "in-use.lock"
+USE = "in-use.lock"
+"""File of an environment that is locked, shared, as long as a step runs on it."""
+
 _SHORT = 24
 
 
-@dataclass(slots=True)
 class Venv:
-    """A built environment that is not removed as long as this object is not closed.
+    """A built environment. As long as this object is there and not closed, nobody removes it.
 
     Attributes:
         folder: where it lies.
@@ -46,16 +45,27 @@ class Venv:
         built: whether it was built for this answer.
     """
 
-    folder: Path
-    python: Path
-    built: bool = False
-    _use: IO[bytes] | None = field(default=None, repr=False)
+    def __init__(self, folder: Path, use: int, *, built: bool = False) -> None:
+        """Take an environment into use.
+
+        Args:
+            folder: where it lies.
+            use: descriptor that holds a shared lock on its file of uses; closed with this object.
+            built: whether it was built for this answer.
+        """
+        self.folder = folder
+        self.python = folder / "bin" / "python"
+        self.built = built
+        self._use: int | None = use
 
     def close(self) -> None:
         """Let it be removed."""
         if self._use is not None:
-            self._use.close()
+            os.close(self._use)
             self._use = None
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class Venvs:
@@ -113,7 +123,7 @@ class Venvs:
             "format": FORMAT,
             "python": [lock.python, base_interpreter() if ours else ""],
             "packages": [list(lock.packages), list(lock.conda)],
-            "core": [str(PACKAGE), list(core_requirements())],
+            "core": [str(PACKAGE), list(core_beside(lock))],
         }
         return hex_part(digest_json("venv", made_of))[:_SHORT]
 
@@ -129,20 +139,19 @@ class Venvs:
         try:
             record = json.loads(self._record(key).read_bytes())
             folder = self.root / record["folder"]
-            use = (folder / _USE).open("rb")
+            # Not waited for: who has it alone is removing the environment.
+            venv = Venv(folder, take_use(folder, fcntl.LOCK_SH | fcntl.LOCK_NB))
         except (OSError, ValueError, KeyError, TypeError):
             return None
         try:
-            # Whoever removes it asks for the lock alone, and looks for the record again after that.
-            fcntl.flock(use, fcntl.LOCK_SH | fcntl.LOCK_NB)
             if _is_whole(_state(folder), record["state"]):
                 with suppress(OSError):
                     # When it was used last.
                     os.utime(self._record(key))
-                return Venv(folder, folder / "bin" / "python", _use=use)
+                return venv
         except (OSError, KeyError):
             pass
-        use.close()
+        venv.close()
         return None
 
     def _take_turn(self, stack: ExitStack, key: str, name: str, say: Say, stop: Callable[[], str | None]) -> None:
@@ -171,13 +180,15 @@ class Venvs:
             install(lock, folder, name, say=say, stop=stop)
             with system_errors("write", folder):
                 _link_core(folder)
-                use = (folder / _USE).open("w+b")
-                fcntl.flock(use, fcntl.LOCK_SH)
-                self._publish(key, {"folder": folder.name, "name": name, "state": _state(folder)})
+                (folder / USE).touch()
+                venv = Venv(folder, take_use(folder, fcntl.LOCK_SH), built=True)
+                self._publish(
+                    key, {"folder": folder.name, "name": name, "python": lock.python, "state": _state(folder)}
+                )
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        return Venv(folder, folder / "bin" / "python", built=True, _use=use)
+        return venv
 
     def _publish(self, key: str, record: JsonValue) -> None:
         with tempfile.NamedTemporaryFile("w", dir=self.root, prefix=f"{key}.tmp-", delete=False) as draft:
@@ -186,6 +197,21 @@ class Venvs:
 
     def _record(self, key: str) -> Path:
         return self.root / f"{key}.json"
+
+
+def take_use(folder: Path, how: int) -> int:
+    """Lock an environment's file of uses and return its descriptor.
+
+    Raises:
+        OSError: if there is none, or somebody else has it and `how` says not to wait.
+    """
+    descriptor = os.open(folder / USE, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, how)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def environments_folder(settings_folder: str | None = None) -> Path:
@@ -224,9 +250,18 @@ def install(
         run_tool([uv, "venv", "--no-project", "--python", python, str(folder)], failure, say=silent, stop=stop)
     with tempfile.TemporaryDirectory(prefix="mlpipe-") as given:
         wanted = Path(given, "requirements.txt")
-        wanted.write_text("".join(f"{line}\n" for line in (*lock.packages, *core_requirements(), "pip")))
+        wanted.write_text("".join(f"{line}\n" for line in (*lock.packages, *core_beside(lock))), encoding="utf-8")
         argv = [uv, "pip", "install", "--python", str(folder / "bin" / "python"), *lock.index_options]
-        run_tool([*argv, "--requirements", str(wanted)], failure, say=say, stop=stop)
+        argv += ["--requirements", str(wanted)]
+        if lock.core_of == core_digest():
+            # Everything was chosen: nothing is left to resolve, and if all of it was here before, nothing to ask for.
+            argv.append("--no-deps")
+            try:
+                run_tool([*argv, "--offline"], failure, stop=stop)
+                return
+            except EnvironmentBuildError:
+                pass
+        run_tool(argv, failure, say=say, stop=stop)
 
 
 def site_packages(folder: Path) -> Path:

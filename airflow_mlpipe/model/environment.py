@@ -47,6 +47,13 @@ class EnvironmentSpec(Frozen):
     variables: dict[str, str] = {}
 
     @property
+    def image(self) -> str | None:
+        """The image it names, with its registry."""
+        registry, image = self.docker_registry, self.docker_image
+        named = not registry or not image or image.startswith(f"{registry}/")
+        return image if named else f"{registry}/{image}"
+
+    @property
     def has_packages(self) -> bool:
         """Whether something is to be installed, as far as its words say."""
         return not self.user_managed and bool(self.conda_packages or self.pip_packages or self.python_version)
@@ -75,6 +82,8 @@ class EnvironmentLock(Frozen):
         definition: see :attr:`EnvironmentSpec.software_digest`.
         python: version of the interpreter, e.g. ``3.11``.
         packages: ``name==version`` from the package index, sorted.
+        core: likewise, what this package needs beside them; not in the identity of a step.
+        core_of: digest of what this package needed when that was chosen.
         conda: ``name=version=build`` from conda, sorted; empty if conda was not used.
         channels: conda channels, the first one first.
         index_options: options of pip that say where packages come from and that the workspace allows.
@@ -85,6 +94,8 @@ class EnvironmentLock(Frozen):
     definition: Digest
     python: str
     packages: tuple[str, ...] = ()
+    core: tuple[str, ...] = ()
+    core_of: Digest = ""
     conda: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     index_options: tuple[str, ...] = ()

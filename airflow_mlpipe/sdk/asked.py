@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.errors import ParameterError, PipelineError
 from airflow_mlpipe.model.compute import ComputeSpec, Resources
+from airflow_mlpipe.model.docker_arguments import resources_of_arguments
 from airflow_mlpipe.model.quantity import size_bytes
 from airflow_mlpipe.model.target import for_step, lacks_gpus
 from airflow_mlpipe.model.vm_sizes import size_of, unknown_size
-from airflow_mlpipe.sdk.docker_arguments import resources_of_arguments
 from airflow_mlpipe.sdk.resource_configuration import resources_of
 
 if TYPE_CHECKING:

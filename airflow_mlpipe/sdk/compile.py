@@ -264,7 +264,7 @@ def _environment(step: PipelineStep, places: Places) -> EnvironmentSpec:
             f"runconfig.environment = Environment.get(ws, '{environment.name}', '{environment.version}')"
         )
     try:
-        return places.environment(environment)
+        return step.runconfig.with_docker(places.environment(environment))
     except (ConfigError, ParameterError) as error:
         raise type(error)(f"step '{step.name}': {error.message}") from None
 

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from airflow_mlpipe.model.compute import ComputeSpec
     from airflow_mlpipe.sdk.compute import ComputeTarget
 
-_CLASSES: dict[str, type[ComputeTarget]] = {
-    "AmlCompute": AmlCompute,
-    "DockerCompute": DockerCompute,
-    "Kubernetes": KubernetesCompute,
-    "VirtualMachine": RemoteCompute,
+_ATTACHED: dict[str, type[ComputeTarget]] = {
+    "docker": DockerCompute,
+    "kubernetes": KubernetesCompute,
+    "ssh": RemoteCompute,
+}
+_SERVICES: dict[str, type[ComputeTarget]] = {
     "Databricks": DatabricksCompute,
     "SynapseSpark": SynapseCompute,
     "HDInsight": HDInsightCompute,
@@ -32,8 +33,13 @@ def class_of(spec: ComputeSpec) -> type[ComputeTarget]:
     Raises:
         NotSupportedError: if this version does not know its type.
     """
-    if spec.type not in _CLASSES:
+    if spec.type == "AmlCompute":
+        return AmlCompute
+    if spec.kind == "service" and spec.type in _SERVICES:
+        return _SERVICES[spec.type]
+    if spec.kind not in _ATTACHED:
         raise NotSupportedError(
-            f"compute target '{spec.name}' is a {spec.type}; this version knows {', '.join(_CLASSES)}"
+            f"compute target '{spec.name}' is a {spec.type}; this version knows AmlCompute, DockerCompute, "
+            f"KubernetesCompute, RemoteCompute and {', '.join(_SERVICES)}"
         )
-    return _CLASSES[spec.type]
+    return _ATTACHED[spec.kind]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING
 from airflow_mlpipe.errors import MissingDataError
 from airflow_mlpipe.execution.contract import RunIdentity, StagedInput, StepJob
 from airflow_mlpipe.execution.lent import lend
+from airflow_mlpipe.execution.provision import software_of
 from airflow_mlpipe.execution.stage import discard, stage
 from airflow_mlpipe.model.data import InputSpec, StepOutputRef
 from airflow_mlpipe.reuse.facts import WorkspaceFacts
 from airflow_mlpipe.sdk.credentials import credentials_of
-from airflow_mlpipe.sdk.submit import facts_of
+from airflow_mlpipe.sdk.submit import environments_of, facts_of
 
 if TYPE_CHECKING:
     from airflow_mlpipe.sdk.step_run import StepRun
@@ -28,6 +30,7 @@ def lay_out(step: StepRun) -> StepJob:
 
     Raises:
         MissingDataError: if an input, or the code, is not there any more.
+        EnvironmentBuildError: if its environment is not there and cannot be built.
     """
     workspace, run = step.experiment.workspace, step.parent
     spec = run.spec.with_data(run.parameters).step_by_id[step.step_id]
@@ -52,6 +55,7 @@ def lay_out(step: StepRun) -> StepJob:
         default=workspace.documents,
         work=workspace.dir / "work" / copy_id / "1",
         passed=passed,
+        software=software_of(spec.environment, environments_of(workspace).venv(spec.environment, say=_tell)),
         # The copy may outlive this process.
         streamed=False,
     )
@@ -61,6 +65,10 @@ def lay_out(step: StepRun) -> StepJob:
         discard(job)
         raise
     return job
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def clear(step: StepRun, job: StepJob) -> None:

@@ -12,6 +12,7 @@ from airflow_mlpipe.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from airflow_mlpipe.model.compute import ComputeSpec
     from airflow_mlpipe.model.parameter import ParameterValue
     from airflow_mlpipe.model.spec import PipelineSpec
 
@@ -20,6 +21,8 @@ DEFAULT_ENGINE = "airflow_mlpipe.engine.selection:WorkspaceEngine"
 SERVER = "airflow_mlpipe.engine.server_control:ServerControl"
 
 _CONNECTIONS = "airflow_mlpipe.engine.connections"
+
+_IMAGES = "airflow_mlpipe.engine.image_identity"
 
 
 class Engine(Protocol):
@@ -98,6 +101,13 @@ def server_connection(conn_id: str, workspace_dir: Path | None) -> Mapping[str, 
     if workspace_dir is None or find_spec("airflow") is None:
         return None
     return cast("Mapping[str, Any] | None", import_module(_CONNECTIONS).of_server(workspace_dir, conn_id))
+
+
+def image_identity(workspace_dir: Path, compute: ComputeSpec, image: str) -> str | None:
+    """Return what the content of an image of a compute target is called; None if nobody here can tell."""
+    if find_spec("docker") is None:
+        return None
+    return cast("str | None", import_module(_IMAGES).identity_of(workspace_dir, compute, image))
 
 
 def _load(dotted: str, workspace_dir: Path) -> object:

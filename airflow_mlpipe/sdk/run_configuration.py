@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from airflow_mlpipe.errors import ParameterError
+from airflow_mlpipe.model.environment import EnvironmentSpec
 from airflow_mlpipe.sdk.compute import LOCAL, ComputeTarget
 from airflow_mlpipe.sdk.conda import CondaDependencies
 from airflow_mlpipe.sdk.environment import DockerSection, Environment
+from airflow_mlpipe.sdk.environment_sections import DockerConfiguration
 from airflow_mlpipe.sdk.parameter import PipelineParameter
 from airflow_mlpipe.sdk.resource_configuration import (
     AmlComputeConfiguration,
@@ -69,17 +72,34 @@ class RunConfiguration:
         self.amlcompute = AmlComputeConfiguration()
         self.kubernetescompute = KubernetesComputeConfiguration()
         self.environment = Environment("current")
+        self._docker: DockerConfiguration | None = None
         if conda_dependencies is not None:
             self.environment.python.conda_dependencies = conda_dependencies
 
     @property
-    def docker(self) -> DockerSection:
-        """The environment's image; v1 had it in both places."""
-        return self.environment.docker
+    def docker(self) -> DockerSection | DockerConfiguration:
+        """How containers are used: what was assigned, else the environment's image; v1 had it in both places."""
+        return self.environment.docker if self._docker is None else self._docker
 
     @docker.setter
-    def docker(self, value: DockerSection) -> None:
-        self.environment.docker = value
+    def docker(self, value: DockerSection | DockerConfiguration) -> None:
+        if isinstance(value, DockerSection):
+            self._docker, self.environment.docker = None, value
+        elif isinstance(value, DockerConfiguration):
+            self._docker = value
+        else:
+            raise ParameterError(f"docker {value!r} is a {type(value).__name__}; give a DockerConfiguration")
+
+    def with_docker(self, spec: EnvironmentSpec) -> EnvironmentSpec:
+        """Return an environment with what this configuration says about containers."""
+        if self._docker is None:
+            return spec
+        return spec.model_copy(
+            update={
+                "docker_arguments": tuple(str(each) for each in self._docker.arguments) or spec.docker_arguments,
+                "shm_size": self._docker.shm_size or spec.shm_size,
+            }
+        )
 
     @property
     def environment_variables(self) -> dict[str, str]:

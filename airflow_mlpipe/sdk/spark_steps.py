@@ -195,7 +195,7 @@ def _checked(
     if source_directory is not None or "://" not in str(file):
         raise NotSupportedError(
             f"{kind} '{shown}': nothing is copied to the service: put the program where it reaches it and give its "
-            "address, such as file='abfss://container@account.dfs.core.windows.net/job.py', and leave out source_directory"
+            "address, such as file='abfss://container@account.dfs.core.windows.net/job.py', without source_directory"
         )
     if compute_target is None:
         raise PipelineError(f"{kind} '{shown}': compute_target is missing")

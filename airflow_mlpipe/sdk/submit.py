@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ from airflow_mlpipe.sdk.run_plan import PlannedRun
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from airflow_mlpipe.execution.provision import Environments
+    from airflow_mlpipe.execution.step_images import StepImages
+    from airflow_mlpipe.model.compute import ComputeSpec
     from airflow_mlpipe.model.digest import Digest, JsonValue
     from airflow_mlpipe.model.parameter import ParameterValue
     from airflow_mlpipe.model.result import StepResult, TreeManifest
@@ -239,6 +243,17 @@ def facts_of(
     return kind(workspace.catalog, workspace.store, workspace.documents, workspace.index, environment, code)
 
 
+def environments_of(workspace: Workspace) -> Environments:
+    """Return what the environments of a workspace are resolved to, and where they are built.
+
+    Raises:
+        ConfigError: if a setting about them is not allowed.
+    """
+    from airflow_mlpipe.execution.provision import Environments, EnvironmentSettings
+
+    return Environments(workspace.documents, EnvironmentSettings.of(workspace.settings))
+
+
 def _planner(
     workspace: Workspace,
     compiled: CompiledPipeline,
@@ -249,9 +264,30 @@ def _planner(
 ) -> Planner:
     from airflow_mlpipe.execution.step_environments import StepEnvironments
 
-    environments = StepEnvironments(workspace.dir, workspace.documents, workspace.index, compiled.snapshots)
-    facts = facts_of(workspace, environments, compiled.code_files, dry=dry)
+    software = StepEnvironments(
+        workspace.dir,
+        workspace.documents,
+        workspace.index,
+        compiled.snapshots,
+        environments_of(workspace),
+        _images_of(workspace),
+    )
+    facts = facts_of(workspace, software, compiled.code_files, dry=dry)
     return Planner(compiled.spec, parameters, facts, regenerate=options.regenerate)
+
+
+def _images_of(workspace: Workspace) -> StepImages:
+    """Return what tells of the images that steps run in: the engine's own answer, so that both make the same keys."""
+    from airflow_mlpipe.execution.step_images import StepImages
+    from airflow_mlpipe.model.target import effective
+    from airflow_mlpipe.sdk.engine import image_identity
+
+    find = workspace.catalog.get_compute
+
+    def compute_of(step: StepSpec) -> ComputeSpec | None:
+        return None if step.compute is None else effective(find(step.compute), find, workspace.settings)
+
+    return StepImages(compute_of, partial(image_identity, workspace.dir))
 
 
 def _check_writable(workspace: Workspace) -> None:

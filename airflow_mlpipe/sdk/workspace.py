@@ -356,11 +356,13 @@ class Workspace(WorkspaceDocuments):
 
     @property
     def environments(self) -> Mapping[str, Environment]:
-        """The newest version of its registered environments by name."""
+        """The newest version of its registered environments, and those that v1 kept for everybody, by name."""
+        from airflow_mlpipe.sdk.curated import curated_names
         from airflow_mlpipe.sdk.environment import Environment
 
         return NamedView(
-            lambda: [row.name for row in self.catalog.list_environments()], lambda name: Environment.get(self, name)
+            lambda: sorted({*(row.name for row in self.catalog.list_environments()), *curated_names()}),
+            lambda name: Environment.get(self, name),
         )
 
     @property

@@ -163,19 +163,19 @@ def resolve(name: str, url: str, options: Mapping[str, Any], workspace: Path | N
     found = dict(options)
     conn_id = found.pop("conn_id", None)
     if conn_id:
-        found = {**options_of(connection(str(conn_id), name, url, workspace), url), **found}
+        found = {**options_of(connection(str(conn_id), f"datastore '{name}'", url, workspace), url), **found}
     if workspace is not None:
         found |= SecretFile(workspace, name).read()
     return found | dict(_from_environment(name))
 
 
-def connection(conn_id: str, datastore: str, url: str, workspace: Path | None) -> Connection:
+def connection(conn_id: str, asker: str, url: str, workspace: Path | None) -> Connection:
     """Return an Airflow connection: of a resolver, else of ``AIRFLOW_CONN_<ID>``, a URI or JSON.
 
     Args:
         conn_id: its id.
-        datastore: which needs it, for errors.
-        url: the datastore's place, which says what kind of connection is wanted.
+        asker: what needs it, for errors.
+        url: its place, whose scheme says what kind of connection is wanted.
         workspace: folder of the workspace, or None if there is none here.
 
     Raises:
@@ -184,14 +184,14 @@ def connection(conn_id: str, datastore: str, url: str, workspace: Path | None) -
     """
     known = _asked(_resolvers, conn_id, workspace)
     if known is None:
-        known = _of_variable(conn_id, datastore)
+        known = _of_variable(conn_id, asker)
     if known is None and not _resolvers:
         known = _asked(_last_resolvers, conn_id, workspace)
     if known is not None:
         return known
     scheme = url.partition("://")[0].partition("+")[0].lower()
     raise ConfigError(
-        f"datastore '{datastore}': there is no connection '{conn_id}'; set {_variable(conn_id)}, or add it to Airflow: "
+        f"{asker}: there is no connection '{conn_id}'; set {_variable(conn_id)}, or add it to Airflow: "
         f"airflow connections add {conn_id} --conn-type {_CONN_TYPES.get(scheme, scheme)} --conn-login USER "
         "--conn-password PASSWORD"
     )
@@ -206,7 +206,7 @@ def _variable(conn_id: str) -> str:
     return f"AIRFLOW_CONN_{conn_id.upper()}"
 
 
-def _of_variable(conn_id: str, datastore: str) -> Connection | None:
+def _of_variable(conn_id: str, asker: str) -> Connection | None:
     text = os.environ.get(_variable(conn_id), "")
     if not text:
         return None
@@ -214,9 +214,7 @@ def _of_variable(conn_id: str, datastore: str) -> Connection | None:
         return _of_json(text) if text.lstrip().startswith("{") else _of_uri(text)
     except ValueError:
         # Without the text: it holds the secret.
-        raise ConfigError(
-            f"datastore '{datastore}': {_variable(conn_id)} is neither a connection's URI nor its JSON"
-        ) from None
+        raise ConfigError(f"{asker}: {_variable(conn_id)} is neither a connection's URI nor its JSON") from None
 
 
 def options_of(known: Connection, url: str) -> dict[str, Any]:

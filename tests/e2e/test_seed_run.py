@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from settings import change_settings
 from wholeness import assert_whole
 
 from airflow_mlpipe import (
@@ -93,6 +94,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     Workspace.create("seed", path=folder)
+    # Its scripts need nothing that is not here; building environments is tested where nothing else is.
+    change_settings(folder, environments="current")
     yield folder
     assert_whole(folder / ".mlpipe")
 

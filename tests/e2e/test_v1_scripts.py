@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from settings import change_settings
 from wholeness import assert_whole
 
 from airflow_mlpipe import Workspace
@@ -36,6 +37,8 @@ DIABETES = "PatientID,Pregnancies,Age,Diabetic\n" + "".join(
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("v1")
     Workspace.create("v1", subscription_id="sub", resource_group="group", location="westeurope", path=folder)
+    # Its scripts need nothing that is not here; building environments is tested where nothing else is.
+    change_settings(folder, environments="current")
     (folder / "data").mkdir()
     (folder / "data" / "diabetes.csv").write_text(DIABETES)
     (folder / "data" / "diabetes2.csv").write_text(DIABETES)

@@ -8,9 +8,6 @@ from importlib.metadata import version
 import pytest
 
 from airflow_mlpipe.execution.environments import describe_environment, installed_packages
-from airflow_mlpipe.model.environment import EnvironmentSpec
-
-SPEC = EnvironmentSpec()
 
 
 @pytest.fixture
@@ -34,7 +31,7 @@ def install(site, name, number, modules=(), requires=(), **files):
 
 
 def test_it_describes_this_interpreter():
-    described = describe_environment(SPEC, frozenset({"pydantic", "os", "airflow_mlpipe", "no_such_module"}))
+    described = describe_environment(frozenset({"pydantic", "os", "airflow_mlpipe", "no_such_module"}))
     assert described["python"] == f"{sys.version_info.major}.{sys.version_info.minor}"
     assert described["implementation"] == "cpython"
     assert described["pydantic"] == version("pydantic")
@@ -46,7 +43,7 @@ def test_it_describes_this_interpreter():
 
 
 def test_no_imports_mean_the_bare_interpreter():
-    assert set(describe_environment(SPEC, frozenset())) == {"python", "implementation"}
+    assert set(describe_environment(frozenset())) == {"python", "implementation"}
 
 
 def test_requirements_are_followed_without_extras(site):
@@ -56,15 +53,15 @@ def test_requirements_are_followed_without_extras(site):
     install(site, "base", "2", ["base.py"], ["deep_er[fast]~=3", "absent"])
     install(site, "deep-er", "3", ["deeper.cpython-311-x86_64-linux-gnu.so"], ["base"])
     install(site, "test-kit", "4", ["kit.py"])
-    names = set(describe_environment(SPEC, frozenset({"top"}))) - {"python", "implementation"}
+    names = set(describe_environment(frozenset({"top"}))) - {"python", "implementation"}
     assert names == {"top-level", "base", "deep-er"}
-    assert describe_environment(SPEC, frozenset({"deeper"}))["deep-er"] == "3"
+    assert describe_environment(frozenset({"deeper"}))["deep-er"] == "3"
 
 
 def test_a_module_of_several_distributions_counts_all(site):
     install(site, "ns-one", "1", ["ns/one.py"])
     install(site, "ns-two", "2", ["ns/two.py"])
-    assert {"ns-one", "ns-two"} <= set(describe_environment(SPEC, frozenset({"ns"})))
+    assert {"ns-one", "ns-two"} <= set(describe_environment(frozenset({"ns"})))
 
 
 def test_the_first_on_the_path_counts(site, tmp_path, monkeypatch):
@@ -73,7 +70,7 @@ def test_the_first_on_the_path_counts(site, tmp_path, monkeypatch):
     later.mkdir()
     install(later, "tool", "9", ["tool.py"])
     monkeypatch.setattr(sys, "path", [str(site), str(later)])
-    assert describe_environment(SPEC, frozenset({"tool"}))["tool"] == "1"
+    assert describe_environment(frozenset({"tool"}))["tool"] == "1"
 
 
 def test_an_editable_installation_is_known_by_its_files(site, tmp_path):
@@ -82,11 +79,11 @@ def test_an_editable_installation_is_known_by_its_files(site, tmp_path):
     (source / "src" / "mine" / "__init__.py").write_text("A = 1")
     direct = json.dumps({"url": source.as_uri(), "dir_info": {"editable": True}})
     install(site, "mine-dist", "0.1", ["__editable__.mine.pth"], direct_url_json=direct)
-    first = describe_environment(SPEC, frozenset({"mine"}))["mine-dist"]
+    first = describe_environment(frozenset({"mine"}))["mine-dist"]
     assert first.startswith("0.1+")
-    assert describe_environment(SPEC, frozenset({"mine"}))["mine-dist"] == first
+    assert describe_environment(frozenset({"mine"}))["mine-dist"] == first
     (source / "src" / "mine" / "__init__.py").write_text("A = 22")
-    assert describe_environment(SPEC, frozenset({"mine"}))["mine-dist"] != first
+    assert describe_environment(frozenset({"mine"}))["mine-dist"] != first
 
 
 class TestCache:
@@ -97,7 +94,7 @@ class TestCache:
         document = json.loads(cache.read_text())
         document["installed"]["versions"]["tool"] = "from the cache"
         cache.write_text(json.dumps(document))
-        assert describe_environment(SPEC, frozenset({"tool"}), cache)["tool"] == "from the cache"
+        assert describe_environment(frozenset({"tool"}), cache)["tool"] == "from the cache"
 
     def test_a_user_s_own_modules_do_not_disturb_it(self, site, tmp_path):
         cache = tmp_path / "environment.json"
@@ -141,8 +138,7 @@ def test_the_backport_of_importlib_metadata_changes_nothing(tmp_path):
         "import sys, json\n"
         "if sys.argv[1:]: import importlib_metadata\n"
         "from airflow_mlpipe.execution.environments import describe_environment\n"
-        "from airflow_mlpipe.model.environment import EnvironmentSpec\n"
-        "print(json.dumps(describe_environment(EnvironmentSpec(), frozenset({'pydantic', 'pytest', 'rich'}))))\n"
+        "print(json.dumps(describe_environment(frozenset({'pydantic', 'pytest', 'rich'}))))\n"
     )
     pytest.importorskip("importlib_metadata", reason="the backport comes with apache-airflow, which is not installed")
     answers = {

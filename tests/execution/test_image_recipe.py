@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_mlpipe.errors import ParameterError
-from airflow_mlpipe.execution.core import core_requirements
+from airflow_mlpipe.execution.core import core_digest, core_requirements
 from airflow_mlpipe.execution.image_recipe import BUILD_ARGUMENTS, image_recipe
 from airflow_mlpipe.model.environment import EnvironmentLock
 
@@ -26,6 +26,8 @@ def test_packages_and_core_are_in_it():
     assert recipe.dockerfile.startswith("FROM registry.example:5000/team/base@sha256:0\n")
     lines = recipe.files["requirements.txt"].decode().splitlines()
     assert lines == ["numpy==2.4.6", "pandas==3.0.0", *core_requirements()]
+    chosen = LOCK.model_copy(update={"core": ("pip==26.3", "rich==15.0.0"), "core_of": core_digest()})
+    assert image_recipe(chosen, "base").files["requirements.txt"].decode().splitlines() == [*lines[:2], "rich==15.0.0"]
     assert not any(line.startswith("uv") for line in lines)
     assert "core/airflow_mlpipe/__init__.py" in recipe.files
     assert not any("__pycache__" in path for path in recipe.files)

@@ -42,7 +42,7 @@ path = sys.argv[1]
 names = sorted(os.path.join(folder, name) for folder, _, files in os.walk(path) for name in files) or [path]
 print(json.dumps([
     sys.argv[1:], dict(os.environ), {os.path.relpath(name, path): open(name).read() for name in names},
-    " fuse.mlpipe " in open("/proc/self/mountinfo").read(),
+    any(" fuse.mlpipe " in line and os.path.dirname(os.getcwd()) in line for line in open("/proc/self/mountinfo")),
 ]))
 """
 

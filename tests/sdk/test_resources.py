@@ -8,6 +8,7 @@ from airflow_mlpipe import (
     CommandStep,
     ComputeTarget,
     DockerCompute,
+    DockerConfiguration,
     Experiment,
     KubernetesCompute,
     Pipeline,
@@ -17,11 +18,11 @@ from airflow_mlpipe import (
 )
 from airflow_mlpipe.errors import ConfigError, ParameterError, PipelineError
 from airflow_mlpipe.model.compute import Resources
+from airflow_mlpipe.model.docker_arguments import resources_of_arguments
 from airflow_mlpipe.model.environment import EnvironmentSpec
 from airflow_mlpipe.model.quantity import GIB
 from airflow_mlpipe.sdk.asked import asked_by
 from airflow_mlpipe.sdk.compile import compile_pipeline, problems_of
-from airflow_mlpipe.sdk.docker_arguments import resources_of_arguments
 
 GPU = ResourceConfiguration(gpu=1)
 
@@ -63,6 +64,20 @@ def test_what_is_nearer_to_the_step_goes_over_what_is_farther_away(step_of):
     environment = EnvironmentSpec(docker_arguments=("--memory=4g", "--cpus=8", "--shm-size 1g"), shm_size="2g")
     asked = asked_by(step_of(runconfig=configuration, resources=ResourceConfiguration(gpu=2)), environment, {})
     assert asked == Resources(cpus=3, memory_bytes=4 * GIB, gpus=2, shm_size_bytes=2 * GIB, instance_type="big")
+
+
+def test_v1s_configuration_of_docker(workspace, step_of):
+    configuration = RunConfiguration()
+    configuration.docker = DockerConfiguration(use_docker=True, arguments=["--memory=4g"], shm_size="2g")
+    wanted = Resources(memory_bytes=4 * GIB, shm_size_bytes=2 * GIB)
+    assert compiled(workspace, step_of(runconfig=configuration)).resources == wanted
+    older = RunConfiguration()
+    older.environment.docker.arguments = ["--gpus", "all"]
+    older.environment.docker.shm_size = "1g"
+    assert compiled(workspace, step_of(runconfig=older)).resources == Resources(gpus=-1, shm_size_bytes=GIB)
+    older.environment.docker.arguments = ["-v", "/var/run/docker.sock:/var/run/docker.sock"]
+    with pytest.raises(ParameterError, match="step 'train': docker argument '-v' is refused"):
+        compiled(workspace, step_of(runconfig=older))
 
 
 def test_a_machine_that_is_not_known_is_a_warning(step_of):
@@ -199,4 +214,6 @@ def test_no_key_knows_target_or_resources(tmp_path, step_of):
     ComputeTarget(workspace, "cpu").update(max_nodes=7)
     ComputeTarget.attach(workspace, "aks", KubernetesCompute.attach_configuration(namespace="b", memory=3))
     assert reused(compute_target="aks")
+    configuration.docker = DockerConfiguration(arguments=["--cpus=1"], shm_size="1g")
+    assert reused(runconfig=configuration)
     assert not reused(version="2")

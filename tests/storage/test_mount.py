@@ -62,12 +62,17 @@ def proxy(s3_server: str) -> Iterator[Proxy]:
 @pytest.fixture
 def store(mounts: None, proxy: Proxy) -> Iterator[RemoteStore]:
     """A store behind a proxy with a small file and a large one."""
-    options = {"endpoint_url": proxy.url, "key": "id", "secret": SECRET, "deadline_s": 2.0}
-    opened = open_store("s3store", f"s3://mounts-{next(NUMBERS)}", options)
+    url = f"s3://mounts-{next(NUMBERS)}"
+    options = {"endpoint_url": proxy.url, "key": "id", "secret": SECRET, "deadline_s": 5.0}
+    # A busy machine may take longer than that to store the large one.
+    patient = open_store("s3store", url, {**options, "deadline_s": 60.0})
+    assert isinstance(patient, RemoteStore)
+    patient.create_container()
+    patient.write_bytes("small", b"small")
+    patient.write_bytes("large", LARGE)
+    patient.close()
+    opened = open_store("s3store", url, options)
     assert isinstance(opened, RemoteStore)
-    opened.create_container()
-    opened.write_bytes("small", b"small")
-    opened.write_bytes("large", LARGE)
     yield opened
     opened.close()
 

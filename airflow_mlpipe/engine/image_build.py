@@ -1,0 +1,198 @@
+"""Images of environments: built once for each content by the engine that runs the steps, pushed to a registry."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tarfile
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+
+from airflow_mlpipe.engine.docker_engine import LABEL, DockerEngine, refusals
+from airflow_mlpipe.engine.images import Images, followed
+from airflow_mlpipe.errors import ConfigError, EnvironmentBuildError, ServiceError, StepStoppedError
+from airflow_mlpipe.execution.image_recipe import BUILD_ARGUMENTS, DOCKERFILE, ImageRecipe, image_recipe
+from airflow_mlpipe.execution.uv import STOP_CHECK_S, Say
+from airflow_mlpipe.model.compute import ComputeSpec, DockerSettings
+from airflow_mlpipe.model.digest import digest_bytes, hex_part
+from airflow_mlpipe.model.environment import EnvironmentLock, EnvironmentSpec
+from airflow_mlpipe.storage.atomic import system_errors
+from airflow_mlpipe.storage.home import home
+
+BUILT_LABEL = f"{LABEL}.environment"
+"""Label of every image that is built here: the environment's name when it was built first."""
+
+_REPOSITORY = "mlpipe-env"
+_SHORT = 24
+_LINES = 20
+_ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+class ImageBuilder:
+    """Builds the images of environments on one engine, for one compute target."""
+
+    def __init__(self, engine: DockerEngine, compute: ComputeSpec, images: Images) -> None:
+        """Build on `engine` for steps on `compute`, whose `images` are there already."""
+        self._engine = engine
+        self._compute = compute
+        self._settings = compute.docker or DockerSettings()
+        self._images = images
+
+    def provide(
+        self,
+        spec: EnvironmentSpec,
+        lock: EnvironmentLock | None,
+        *,
+        say: Say,
+        stop: Callable[[], str | None],
+    ) -> str:
+        """Return the name of the image that steps of an environment run in, once the engine has it.
+
+        Args:
+            spec: the environment.
+            lock: its packages; None for an image as it is.
+            say: given each line of progress.
+            stop: asked now and then; an answer other than None is the reason to end.
+
+        Raises:
+            ConfigError: if there is no image, or none of its name.
+            EnvironmentBuildError: if it cannot be built.
+            UnreachableError: if the engine does not answer, or a registry does not.
+            StepStoppedError: if it was ended on request.
+        """
+        base = self._base(spec, lock, say, stop)
+        if lock is None:
+            return base
+        # What a tag means may change; what is built on must not.
+        image = self._images.present(base)
+        pinned = base if image is None or "@" in base else self._pinned(base, str(image["Id"]))
+        return self._provided(image_recipe(lock, pinned), spec.name, _REPOSITORY, say, stop)
+
+    def _base(
+        self, spec: EnvironmentSpec, lock: EnvironmentLock | None, say: Say, stop: Callable[[], str | None]
+    ) -> str:
+        if spec.dockerfile:
+            recipe = ImageRecipe(spec.dockerfile, {}, digest_bytes(spec.dockerfile.encode()))
+            return self._provided(recipe, spec.name, f"{_REPOSITORY}-base", say, stop)
+        base = spec.image or self._settings.image
+        if not base:
+            what = "an image to run in" if lock is None else "an image to install its packages on"
+            raise ConfigError(
+                f"environment '{spec.name}' names no image, and compute target '{self._compute.name}' has no default; "
+                f"name {what}: docker.base_image of the environment, or "
+                "DockerCompute.attach_configuration(image='python:3.11-slim')"
+            )
+        self._images.bring(base, stop)
+        return base
+
+    def _pinned(self, base: str, image_id: str) -> str:
+        """Return a name of an image that always means what `base` means now."""
+        name = f"{_REPOSITORY}-base:{image_id.rpartition(':')[2][:_SHORT]}"
+        with refusals(self._engine.url):
+            self._engine.client.tag(image_id, *name.rsplit(":", 1))
+        return name
+
+    def _provided(
+        self, recipe: ImageRecipe, environment: str, repository: str, say: Say, stop: Callable[[], str | None]
+    ) -> str:
+        registry = self._images.registry()
+        key = hex_part(recipe.digest)[:_SHORT]
+        name = f"{registry}/{repository}:{key}" if registry else f"{repository}:{key}"
+        if self._images.present(name) is not None:
+            return name
+        with ExitStack() as stack:
+            self._take_turn(stack, key, environment, say, stop)
+            if self._images.present(name) is not None or (registry and self._images.pulled(name, stop)):
+                return name
+            say(f"building image {name} of environment '{environment}'")
+            self._build(recipe, name, environment, say, stop)
+            if registry:
+                self._push(name, environment, stop)
+        return name
+
+    def _build(
+        self, recipe: ImageRecipe, name: str, environment: str, say: Say, stop: Callable[[], str | None]
+    ) -> None:
+        # A step that runs without a network still has packages that come over one.
+        network = self._settings.network_mode
+        lines: list[str] = []
+        with refusals(self._engine.url):
+            said = self._engine.client.build(
+                fileobj=_context(recipe),
+                custom_context=True,
+                tag=name,
+                rm=True,
+                forcerm=True,
+                decode=True,
+                buildargs=_build_arguments(),
+                network_mode=None if network == "none" else network,
+                labels={BUILT_LABEL: environment},
+            )
+            for entry in said:
+                if (reason := stop()) is not None:
+                    said.close()
+                    raise StepStoppedError(f"environment '{environment}' is not built: {reason}")
+                for line in _ESCAPE.sub("", str(entry.get("stream") or entry.get("status") or "")).splitlines():
+                    if line.strip():
+                        lines.append(line.rstrip())
+                        say(lines[-1])
+                if "error" in entry:
+                    raise _failed(environment, str(entry["error"]), lines)
+
+    def _push(self, name: str, environment: str, stop: Callable[[], str | None]) -> None:
+        repository, tag = name.rsplit(":", 1)
+        with refusals(self._engine.url):
+            said = self._engine.client.push(
+                repository, tag=tag, stream=True, decode=True, auth_config=self._images.login(name)
+            )
+            reason = followed(said, stop)
+        if reason is not None:
+            raise ServiceError(
+                f"image {name} of environment '{environment}' is built and cannot be pushed: {reason}; see the "
+                f"connection '{self._settings.registry_conn_id}' of compute target '{self._compute.name}'"
+            )
+
+    def _take_turn(
+        self, stack: ExitStack, key: str, environment: str, say: Say, stop: Callable[[], str | None]
+    ) -> None:
+        """Hold the right to build an image until `stack` is closed; on this machine one builds, the others wait."""
+        from filelock import FileLock, Timeout
+
+        folder = home() / "images"
+        with system_errors("write", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        turn, told = FileLock(folder / f"{key}.lock"), False
+        while True:
+            try:
+                stack.enter_context(turn.acquire(timeout=STOP_CHECK_S if told else 0))
+                return
+            except Timeout:
+                if not told:
+                    say(f"waiting: another process builds the image of environment '{environment}'")
+                    told = True
+                if (reason := stop()) is not None:
+                    raise StepStoppedError(f"environment '{environment}' is not built: {reason}") from None
+
+
+def _build_arguments(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return what this machine says of package indexes and proxies."""
+    given = {name: environ.get(name) or environ.get(name.lower()) for name in BUILD_ARGUMENTS}
+    return {name: value for name, value in given.items() if value}
+
+
+def _context(recipe: ImageRecipe) -> io.BytesIO:
+    """Return the build context as a tar. It has no times: the same recipe is the same context."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for path, content in sorted({DOCKERFILE: recipe.dockerfile.encode(), **recipe.files}.items()):
+            entry = tarfile.TarInfo(path)
+            entry.size, entry.mode = len(content), 0o644
+            archive.addfile(entry, io.BytesIO(content))
+    stream.seek(0)
+    return stream
+
+
+def _failed(environment: str, error: str, lines: list[str]) -> EnvironmentBuildError:
+    head = f"environment '{environment}': its image cannot be built: {' '.join(error.split())}"
+    return EnvironmentBuildError("\n".join([head, *(f"    {line}" for line in lines[-_LINES:])]))
