@@ -79,7 +79,7 @@ class SshLauncher:
         if asked.has_packages or asked.docker_image or asked.dockerfile:
             raise NotSupportedError(
                 f"step '{order.step.name}': nothing is installed on compute target '{self._compute.name}', and its "
-                "environment asks for packages or an image; install them there and leave them out, or use another target"
+                "environment asks for packages or an image; install them there and leave them out"
             )
         return self._software
 
