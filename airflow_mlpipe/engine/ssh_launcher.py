@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FETCH_S = 1.0
 """How often what a step prints is fetched."""
 
-_KILL = "kill -{signal} -- -$(cat {pid} 2>/dev/null) 2>/dev/null; true"
+_KILL = "kill -s {signal} -- -$(cat {pid} 2>/dev/null) 2>/dev/null; true"
 
 _SCRIPT = """\
 echo $$ > {base}/pid
@@ -38,12 +38,12 @@ echo $$ > {base}/pid
 cd {base}/code || exit 1
 exec 3<&0
 # The worker holds the other end: when it is gone, so is the step.
-( cat <&3; kill -KILL -- -$$ ) >/dev/null 2>&1 &
+( cat <&3; kill -s KILL -- -$$ ) >/dev/null 2>&1 &
 exec 3<&-
 {command} </dev/null >{base}/stdout.txt 2>{base}/stderr.txt
 code=$?
 trap '' TERM
-kill -TERM -- -$$ 2>/dev/null
+kill -s TERM -- -$$ 2>/dev/null
 exit $code
 """
 
