@@ -154,8 +154,8 @@ def ssh_session(compute: ComputeSpec) -> Iterator[SshSession]:
                 f"{where} is not known to this worker: {error}; add it: ssh-keyscan -p {settings.port} "
                 f"{settings.address} >> ~/.ssh/known_hosts"
             ) from None
+        if "authentication" in str(error).lower():
+            raise PermissionDeniedError(f"{where} refuses the login: {error}") from None
         raise UnreachableError(f"{where} cannot be reached: {error}") from error
     except (OSError, EOFError) as error:
-        if isinstance(error, FileNotFoundError) or not isinstance(error, (ConnectionError, TimeoutError, EOFError)):
-            raise UnreachableError(f"{where}: {error}") from error
-        raise UnreachableError(f"{where} cannot be reached: {error}") from error
+        raise UnreachableError(f"{where} cannot be reached, or a file there cannot be used: {error}") from error
