@@ -68,11 +68,12 @@ def test_tries_for_lost_workers_are_beside_the_steps_own():
 
 
 def test_retries_delay_timeout_and_pool_are_the_steps_own():
-    task = dag_of(diamond(retries=2, retry_delay_s=7.5, timeout_s=90, compute="gpu")).get_task("end")
-
+    task = dag_of(diamond(retries=2, retry_delay_s=7.5, timeout_s=90)).get_task("end")
     assert (task.retries, task.retry_delay) == (2, timedelta(seconds=7.5))
     assert task.execution_timeout == timedelta(seconds=90)
-    assert task.pool == "compute:gpu"
+    there = dag_of(diamond(timeout_s=90, compute="gpu")).get_task("end")
+    # On a target its time begins with its process.
+    assert (there.execution_timeout, there.pool) == (None, "compute:gpu")
 
 
 def test_a_step_without_these_has_the_defaults_whatever_the_airflow_at_hand_says(monkeypatch):
