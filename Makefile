@@ -125,5 +125,5 @@ $(VENV)/demo.stamp: $(PACKAGING) | $(BIN)/python
 
 $(VENV)/dev.stamp: $(VENV)/demo.stamp
 	@echo "installing the test tools into $(VENV)/"
-	@$(FIND_UV) $$UV pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[$(EXTRAS),celery,postgres,s3,azure,gcs,http,mount,dev]'
+	@$(FIND_UV) $$UV pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[$(EXTRAS),celery,postgres,s3,azure,gcs,http,mount,ssh,databricks,hdinsight,synapse,dev]'
 	@touch $@

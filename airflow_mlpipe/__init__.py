@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.data import OutputFileDatasetConfig, PipelineData, PipelineOutputFileDataset
     from airflow_mlpipe.sdk.data_path import DataPath, DataPathComputeBinding
     from airflow_mlpipe.sdk.data_transfer_step import DataTransferStep
+    from airflow_mlpipe.sdk.databricks_step import DatabricksStep
     from airflow_mlpipe.sdk.dataset import Dataset
     from airflow_mlpipe.sdk.datastore import Datastore
     from airflow_mlpipe.sdk.distribution import MpiConfiguration, PyTorchConfiguration, TensorflowConfiguration
@@ -34,18 +35,16 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.kubernetes_compute import KubernetesCompute
     from airflow_mlpipe.sdk.model import Model
     from airflow_mlpipe.sdk.mpi_step import MpiStep
+    from airflow_mlpipe.sdk.operator_arguments import Joined, SourceFile, Url
+    from airflow_mlpipe.sdk.operator_step import OperatorStep
     from airflow_mlpipe.sdk.other_computes import (
         AdlaCompute,
         AksCompute,
         BatchCompute,
         ComputeInstance,
-        DatabricksCompute,
         DataFactoryCompute,
         DsvmCompute,
-        HDInsightCompute,
         KustoCompute,
-        RemoteCompute,
-        SynapseCompute,
     )
     from airflow_mlpipe.sdk.output_data import PortDataReference
     from airflow_mlpipe.sdk.parameter import DataIntervalEnd, DataIntervalStart, PipelineParameter
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.pipeline_run import PipelineRun
     from airflow_mlpipe.sdk.reading_options import PromoteHeadersBehavior
     from airflow_mlpipe.sdk.reference import DataReference
+    from airflow_mlpipe.sdk.remote_compute import RemoteCompute
     from airflow_mlpipe.sdk.resource_configuration import (
         AmlComputeConfiguration,
         KubernetesComputeConfiguration,
@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.run_configuration import RunConfiguration
     from airflow_mlpipe.sdk.script_run import ScriptRun
     from airflow_mlpipe.sdk.script_run_config import ScriptRunConfig
+    from airflow_mlpipe.sdk.service_computes import DatabricksCompute, HDInsightCompute, SynapseCompute
+    from airflow_mlpipe.sdk.spark_steps import HDInsightStep, SynapseSparkStep
     from airflow_mlpipe.sdk.step_run import StepRun
     from airflow_mlpipe.sdk.steps import CommandStep, PipelineStep, PythonScriptStep, StepSequence
     from airflow_mlpipe.sdk.table_output import OutputTabularDatasetConfig, PipelineOutputTabularDataset
@@ -92,6 +94,7 @@ __all__ = [
     "DataTransferStep",
     "DataType",
     "DatabricksCompute",
+    "DatabricksStep",
     "Dataset",
     "DatasetChangedWarning",
     "DatasetConsumptionConfig",
@@ -104,6 +107,8 @@ __all__ = [
     "Experiment",
     "FileDataset",
     "HDInsightCompute",
+    "HDInsightStep",
+    "Joined",
     "KubernetesCompute",
     "KubernetesComputeConfiguration",
     "KustoCompute",
@@ -111,6 +116,7 @@ __all__ = [
     "Model",
     "MpiConfiguration",
     "MpiStep",
+    "OperatorStep",
     "OutputFileDatasetConfig",
     "OutputTabularDatasetConfig",
     "Pipeline",
@@ -131,11 +137,14 @@ __all__ = [
     "RunConfiguration",
     "ScriptRun",
     "ScriptRunConfig",
+    "SourceFile",
     "StepRun",
     "StepSequence",
     "SynapseCompute",
+    "SynapseSparkStep",
     "TabularDataset",
     "TensorflowConfiguration",
+    "Url",
     "Workspace",
 ]
 
@@ -159,7 +168,8 @@ _MODULES = {
     "DataReference": "sdk.reference",
     "DataTransferStep": "sdk.data_transfer_step",
     "DataType": "sdk.column_types",
-    "DatabricksCompute": "sdk.other_computes",
+    "DatabricksCompute": "sdk.service_computes",
+    "DatabricksStep": "sdk.databricks_step",
     "Dataset": "sdk.dataset",
     "DatasetChangedWarning": "sdk.versions",
     "DatasetConsumptionConfig": "sdk.consumption",
@@ -171,7 +181,9 @@ _MODULES = {
     "Environment": "sdk.environment",
     "Experiment": "sdk.experiment",
     "FileDataset": "sdk.file_dataset",
-    "HDInsightCompute": "sdk.other_computes",
+    "Joined": "sdk.operator_arguments",
+    "HDInsightCompute": "sdk.service_computes",
+    "HDInsightStep": "sdk.spark_steps",
     "KubernetesCompute": "sdk.kubernetes_compute",
     "KubernetesComputeConfiguration": "sdk.resource_configuration",
     "KustoCompute": "sdk.other_computes",
@@ -179,6 +191,7 @@ _MODULES = {
     "Model": "sdk.model",
     "MpiConfiguration": "sdk.distribution",
     "MpiStep": "sdk.mpi_step",
+    "OperatorStep": "sdk.operator_step",
     "OutputFileDatasetConfig": "sdk.data",
     "OutputTabularDatasetConfig": "sdk.table_output",
     "Pipeline": "sdk.pipeline",
@@ -193,17 +206,20 @@ _MODULES = {
     "PyTorchConfiguration": "sdk.distribution",
     "PythonScriptStep": "sdk.steps",
     "PythonSection": "sdk.environment_sections",
-    "RemoteCompute": "sdk.other_computes",
+    "RemoteCompute": "sdk.remote_compute",
     "ResourceConfiguration": "sdk.resource_configuration",
     "Run": "sdk.run",
     "RunConfiguration": "sdk.run_configuration",
+    "SourceFile": "sdk.operator_arguments",
     "ScriptRun": "sdk.script_run",
     "ScriptRunConfig": "sdk.script_run_config",
     "StepRun": "sdk.step_run",
     "StepSequence": "sdk.steps",
-    "SynapseCompute": "sdk.other_computes",
+    "SynapseCompute": "sdk.service_computes",
+    "SynapseSparkStep": "sdk.spark_steps",
     "TabularDataset": "sdk.tabular_dataset",
     "TensorflowConfiguration": "sdk.distribution",
+    "Url": "sdk.operator_arguments",
     "Workspace": "sdk.workspace",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from airflow_mlpipe.catalog.part import utc_now
@@ -10,8 +11,10 @@ from airflow_mlpipe.engine.bookkeeping import close_run
 from airflow_mlpipe.engine.flight import StepWaits
 from airflow_mlpipe.engine.room import Room
 from airflow_mlpipe.engine.runs import Attempt, EngineRun, StepNotNeeded, is_final
-from airflow_mlpipe.errors import MlpipeError
+from airflow_mlpipe.errors import MlpipeError, NotSupportedError
 from airflow_mlpipe.model.graph import dependencies
+from airflow_mlpipe.model.parameter import ParameterValue
+from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.model.step import StepSpec
 
 _WAIT_POLL_S = 0.1
@@ -38,6 +41,16 @@ class InlineEngine:
     def __init__(self, workspace_dir: Path) -> None:
         """Serve the workspace whose ``.mlpipe`` folder is `workspace_dir`."""
         self._folder = Path(workspace_dir)
+
+    def check(self, spec: PipelineSpec, parameters: Mapping[str, ParameterValue]) -> None:
+        """Refuse operators of Airflow: there is none here.
+
+        Raises:
+            NotSupportedError: if a step is one.
+        """
+        for step in spec.steps:
+            if step.operator is not None:
+                raise NotSupportedError(f"step '{step.name}': InlineEngine has no Airflow to run its operator in")
 
     def submit(self, run_id: str) -> None:
         """Carry the run, whose row is in the catalog with status ``Queued``, to its end.

@@ -11,6 +11,7 @@ from airflow_mlpipe.model.compute import ComputeSpec
 
 if TYPE_CHECKING:
     from airflow_mlpipe.engine.room import Room
+    from airflow_mlpipe.engine.runs import Attempt
 
 
 def carrier_of(compute: ComputeSpec | None, room: Room, context: Any) -> Carrier:
@@ -36,4 +37,29 @@ def carrier_of(compute: ComputeSpec | None, room: Room, context: Any) -> Carrier
         from airflow_mlpipe.engine.pods.carrier import InPods
 
         return InPods(compute, room.config.get("settings", {}), context)
+    if compute.kind == "ssh":
+        # Here, not above: a worker that reaches no other machine needs none of it.
+        from airflow_mlpipe.engine.ssh_launcher import SshLauncher
+
+        return Here(SshLauncher(compute))
+    if compute.kind == "service":
+        raise NotSupportedError(
+            f"compute target '{compute.name}' is a {compute.type}, which runs no scripts of its own; use the step that "
+            "is made for it"
+        )
     raise NotSupportedError(f"compute target '{compute.name}' runs steps by {compute.kind}, which is not installed")
+
+
+def operator_carrier(compute: ComputeSpec | None, room: Room, attempt: Attempt) -> Carrier:
+    """Return what carries out a step that is an operator of Airflow: the task at hand, whatever its compute target.
+
+    Args:
+        compute: the target whose settings the operator is given, or None.
+        room: the workspace.
+        attempt: the try, and the task that makes it.
+    """
+    # Here, not above: a worker whose steps are no operators needs none of it.
+    from airflow_mlpipe.engine.operator_launcher import OperatorLauncher, TaskAtHand
+
+    task = TaskAtHand(context=attempt.context, may_defer=attempt.waits_elsewhere, resumed=attempt.resumed)
+    return Here(OperatorLauncher(task, room.site, compute))

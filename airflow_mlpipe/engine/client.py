@@ -241,6 +241,16 @@ class ServerEngine:
         pools = Pools(self.api)
         for compute, limit in self._room.compute_limits(spec).items():
             pools.ensure(compute, limit)
+        for name, slots in self._room.named_pools(spec).items():
+            pools.ensure_named(name, slots, f"setting 'pools' of workspace '{self._room.folder}'")
+
+    def has_pool(self, name: str) -> bool:
+        """Whether Airflow has a pool of that name.
+
+        Raises:
+            ServiceError: if the server does not answer, or refuses.
+        """
+        return Pools(self.api).get(name) is not None
 
     def _wait_until_shown(self, spec: PipelineSpec) -> None:
         """Wait until Airflow's newest version of the DAG is that of `spec`."""

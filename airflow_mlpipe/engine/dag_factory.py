@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,10 @@ from airflow_mlpipe.engine.names import DONE, REUSE_CHECK, TAG, digest_tag, pool
 from airflow_mlpipe.engine.operators import PipelineDone, StepOperator
 from airflow_mlpipe.engine.sensor import ReuseSensor
 from airflow_mlpipe.engine.settings import lost_tries as usual_lost_tries
+from airflow_mlpipe.engine.task_settings import task_arguments
 from airflow_mlpipe.errors import PipelineError
 from airflow_mlpipe.model.graph import dependencies
+from airflow_mlpipe.model.operator_call import OperatorCall, Piece
 from airflow_mlpipe.model.parameter import ParameterSpec
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.model.step import StepSpec
@@ -38,6 +41,7 @@ def build_dag(
     publish: Publish | None = None,
     depends_on_past: bool = False,
     lost_tries: int | None = None,
+    passed_over: Collection[str] = (),
     **dag_arguments: Any,
 ) -> DAG:
     """Return the DAG that runs `spec`.
@@ -53,6 +57,7 @@ def build_dag(
         publish: for a DAG file, where `spec` is an outline: packs and stores the pipeline when a run starts.
         depends_on_past: whether each task waits until that of the run before has succeeded or was reused.
         lost_tries: how often a step is tried again whose worker was lost; None for what is usual where the DAG is read.
+        passed_over: what steps say about their tasks that means nothing here.
         **dag_arguments: more arguments of :class:`airflow.sdk.DAG`, e.g. ``catchup`` or ``max_active_runs``; ``tags``
             and ``params`` are added to the pipeline's own.
     """
@@ -77,7 +82,7 @@ def build_dag(
     if fileloc is not None:
         dag.fileloc = fileloc
     shared = {"workspace": workspace, "wait_for_inputs_s": wait_for_inputs_s, "publish": publish}
-    _add_tasks(spec, {**shared, "lost_tries": lost_tries}, dag=dag)
+    _add_tasks(spec, {**shared, "lost_tries": lost_tries, "passed_over": passed_over}, dag=dag)
     return dag
 
 
@@ -172,9 +177,14 @@ def _add_tasks(spec: PipelineSpec, shared: dict[str, Any], **dag: DAG) -> tuple[
     asked = shared.get("lost_tries")
     spare = usual_lost_tries({}) if asked is None else int(asked)
     tasks: dict[str, StepOperator] = {}
+    passed_over = shared.get("passed_over", ())
     for step in spec.steps:
         task = tasks[step.id] = StepOperator(
-            **_arguments(step, spare), step_id=step.id, spec_digest=digest, workspace=place, **dag
+            **_arguments(step, spare, passed_over),
+            step_id=step.id,
+            spec_digest=digest,
+            workspace=place,
+            **dag,
         )
         task.set_upstream([sensor, *(tasks[upstream] for upstream in dependencies(step))])
     return sensor, tasks
@@ -201,7 +211,7 @@ def param(parameter: ParameterSpec) -> Param:
     return Param(parameter.default, type=parameter.json_type)
 
 
-def _arguments(step: StepSpec, spare: int) -> dict[str, Any]:
+def _arguments(step: StepSpec, spare: int, passed_over: Collection[str]) -> dict[str, Any]:
     """Return the operator's arguments; defaults stay out, since each costs time in every parse."""
     arguments: dict[str, Any] = {"task_id": step.id, "doc_md": command_text(step)}
     if step.name != step.id:
@@ -219,15 +229,29 @@ def _arguments(step: StepSpec, spare: int) -> dict[str, Any]:
         arguments["execution_timeout"] = timedelta(seconds=step.timeout_s)
     if step.compute is not None:
         arguments["pool"] = pool_of(step.compute)
-    return arguments
+    return {**arguments, **task_arguments(step.airflow, passed_over)}
 
 
 def command_text(step: StepSpec) -> str:
     """Return what a step runs, for people, as Markdown that shows the user's words as they are."""
+    if step.operator is not None:
+        return _fenced(operator_text(step.operator))
     words = [] if step.script is None else ["python", shlex.quote(step.script)]
     for argument in step.arguments:
         quoted = argument.value if step.shell else shlex.quote(argument.value)
         words.append(quoted if argument.kind == "literal" else f"<{argument.kind} {argument.value}>")
-    line = " ".join(words)
+    return _fenced(" ".join(words))
+
+
+def operator_text(call: OperatorCall) -> str:
+    """Return an operator and its arguments, for people."""
+
+    def shown(piece: Piece) -> str:
+        return piece.value if piece.kind == "literal" else f"<{piece.kind} {piece.value}>"
+
+    return "\n".join([call.path, *(f"  {name}={value!r}" for name, value in call.filled(shown).items())])
+
+
+def _fenced(line: str) -> str:
     fence = "`" * (max([2, *map(len, re.findall("`+", line))]) + 1)
     return f"{fence}text\n{line}\n{fence}"

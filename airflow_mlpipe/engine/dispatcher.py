@@ -25,7 +25,7 @@ from airflow_mlpipe.engine.bookkeeping import close_dead_runs, close_run
 from airflow_mlpipe.engine.container_sweep import sweep
 from airflow_mlpipe.engine.embedded import hold
 from airflow_mlpipe.engine.home import Home, use_home
-from airflow_mlpipe.engine.names import REUSE_CHECK, pool_of
+from airflow_mlpipe.engine.names import REUSE_CHECK
 from airflow_mlpipe.engine.room import Room
 from airflow_mlpipe.engine.workers import Worker, WorkerPool
 from airflow_mlpipe.errors import MlpipeError
@@ -163,8 +163,7 @@ class Dispatcher:
         # What is known of other runs must not be undone if this one cannot begin.
         self._session.commit()
         try:
-            limits = {pool_of(name): slots for name, slots in self._room.compute_limits(spec).items()}
-            self._pools = self._airflow.ensure_pools(self._session, limits)
+            self._pools = self._airflow.ensure_pools(self._session, self._room.pool_limits(spec))
             dag = self._airflow.write_dag(self._session, self._dag(row.spec_digest))
             self._room.registry.publish(spec)
             followed = self._airflow.FollowedRun(self._session, dag, row.id, self._room.conf(row))
@@ -242,11 +241,11 @@ class Dispatcher:
         self._wake()
 
     def _note_wait(self, run: LiveRun, instance: Any) -> None:
-        """Remember what a step waits for that has given its slot back."""
+        """Remember what a step waits for that has given its slot back. One that runs waits for no other step."""
         if instance.state == "up_for_reschedule" and instance.task_id != REUSE_CHECK:
-            fingerprint = self._catalog.step(run.id, instance.task_id).fingerprint
-            if fingerprint is not None:
-                run.waiting[instance.task_id] = fingerprint
+            row = self._catalog.step(run.id, instance.task_id)
+            if row.fingerprint is not None and row.status != "running":
+                run.waiting[instance.task_id] = row.fingerprint
 
     def _wake(self) -> None:
         """Let the steps start at once that waited for a lease which nobody holds any more."""
@@ -267,12 +266,14 @@ class Dispatcher:
 
     def _dag(self, spec_digest: Digest) -> DAG:
         from airflow_mlpipe.engine.dag_factory import build_dag
+        from airflow_mlpipe.engine.task_settings import SERVER_ONLY
 
         if spec_digest not in self._dags:
             self._dags[spec_digest] = build_dag(
                 self._room.spec(spec_digest),
                 workspace=self._home.workspace,
                 wait_for_inputs_s=self._room.wait_for_inputs_s,
+                passed_over=SERVER_ONLY,
             )
         return self._dags[spec_digest]
 

@@ -1,4 +1,4 @@
-"""The task of a step that runs on the worker's own machine."""
+"""The task of a step."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ TRIGGER_RULE = "none_failed_min_one_success"
 """A step runs if nothing above it failed and the sensor, which is directly above every step, succeeded.
 Skipped parents are reused ones. Without the second half a branch that did not choose the pipeline, and
 the clearing of a reused step, would run steps (both were tried)."""
+
+RESUME, GO_ON = "resume", "go_on"
+"""What a deferred task of a step is called back by: one that went on by itself (in a pod), and one whose operator
+waits for a trigger of its own. What the operator itself is called back by stands in the arguments of the second."""
 
 
 class PipelineDone(BaseOperator):
@@ -128,20 +132,42 @@ class StepOperator(BaseOperator):
         """
         self._carry_out(context, lambda run, attempt: run.step(self.step_id, attempt))
 
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> None:
+        """Go on with a step that has given its slot back: Airflow calls this whatever the step has waited for."""
+        if next_method == RESUME:
+            # A step that went on by itself.
+            super().resume_execution(next_method, next_kwargs, context)
+            return
+        from airflow_mlpipe.engine.operator_launcher import resumed_by
+
+        def go_on(run: EngineRun, attempt: Attempt) -> list[str]:
+            if run.spec.step_by_id[self.step_id].operator is None:
+                # Its trigger failed, and Airflow says so in an error of its own.
+                super(StepOperator, self).resume_execution(next_method, next_kwargs, context)
+            return run.step(self.step_id, attempt)
+
+        self._carry_out(context, go_on, resumed_by(next_method, next_kwargs))
+
     def resume(self, context: Context, event: dict[str, Any]) -> None:
-        """Come back to a step that was waited for without a slot; `event` is what its trigger says."""
+        """Come back to a step that went on by itself without a slot; `event` is what its trigger says."""
         from airflow_mlpipe.engine.flight import StepDetached
 
         detached = StepDetached(event["found_by"], event["token"])
         self._carry_out(context, lambda run, attempt: run.resume(self.step_id, attempt, detached, event["waited"]))
 
-    def _carry_out(self, context: Context, work: Callable[[EngineRun, Attempt], list[str]]) -> None:
+    def _carry_out(
+        self,
+        context: Context,
+        work: Callable[[EngineRun, Attempt], list[str]],
+        resumed: tuple[str, dict[str, Any]] | None = None,
+    ) -> None:
         # Here, not above: a parse reads the spec alone and needs neither catalog nor storage.
         from airflow_mlpipe.engine.adopt import Share
         from airflow_mlpipe.engine.connections import ask_airflow
         from airflow_mlpipe.engine.flight import StepDetached, StepWaits
         from airflow_mlpipe.engine.room import room_of
         from airflow_mlpipe.engine.runs import Attempt, StepNotNeeded
+        from airflow_mlpipe.execution.carrier import StepPaused
         from airflow_mlpipe.execution.processes import die_with_parent
 
         # Airflow's supervisor, which ends this process when it has to: killed itself, it would leave the script running
@@ -166,6 +192,7 @@ class StepOperator(BaseOperator):
             context=context,
             # An embedded engine has no triggerer.
             waits_elsewhere=run.row.engine == "server",
+            resumed=resumed,
         )
         try:
             reused = work(run, attempt)
@@ -173,6 +200,9 @@ class StepOperator(BaseOperator):
             raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=wait.pause_s)) from None
         except StepDetached as detached:
             raise _deferral(detached, run) from None
+        except StepPaused as pause:
+            self.log.info("%s", pause)
+            raise _paused(pause.how) from None
         except StepNotNeeded as reason:
             raise AirflowSkipException(str(reason)) from None
         except MlpipeError as error:
@@ -201,10 +231,20 @@ class StepOperator(BaseOperator):
 
 
 def _deferral(detached: StepDetached, run: EngineRun) -> TaskDeferred:
-    """Return what gives a task's slot back until its step has ended."""
+    """Return what gives a task's slot back until its step, which goes on by itself, has ended."""
     from airflow_mlpipe.engine.pods.trigger import PodTrigger
 
     trigger = PodTrigger(
         workspace=str(run.room.folder), run_id=run.row.id, token=detached.token, found_by=detached.found_by
     )
-    return TaskDeferred(trigger=trigger, method_name="resume")
+    return TaskDeferred(trigger=trigger, method_name=RESUME)
+
+
+def _paused(how: BaseException) -> BaseException:
+    """Return what tells Airflow when a step goes on whose operator has given its slot back."""
+    from airflow_mlpipe.engine.operator_launcher import paused_arguments
+
+    if not isinstance(how, TaskDeferred):
+        return how
+    kwargs = dict(paused_arguments(how))
+    return TaskDeferred(trigger=how.trigger, method_name=GO_ON, kwargs=kwargs, timeout=how.timeout)

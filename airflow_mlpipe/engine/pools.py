@@ -34,8 +34,21 @@ class Pools:
         Raises:
             PermissionDeniedError: if the user may not; the message has the command to ask for.
         """
-        name, slots = pool_of(compute), slots_of(limit)
-        pool = self._get(name)
+        return self.ensure_named(pool_of(compute), limit, f"compute target '{compute}'")
+
+    def ensure_named(self, name: str, limit: int | None, needed_by: str) -> Outcome:
+        """Make or resize any pool; see :meth:`ensure`.
+
+        Args:
+            name: of the pool.
+            limit: how many slots it is to have, None for no limit.
+            needed_by: what needs it, for the error.
+
+        Raises:
+            PermissionDeniedError: if the user may not; the message has the command to ask for.
+        """
+        slots = slots_of(limit)
+        pool = self.get(name)
         if pool is not None and pool["slots"] == slots:
             return "unchanged"
         try:
@@ -50,18 +63,19 @@ class Pools:
             return "resized"
         except PermissionDeniedError as error:
             raise PermissionDeniedError(
-                f"compute target '{compute}' needs Airflow's pool '{name}' with {slots} slots, which user "
-                f"'{self._api.login.user}' may not make; ask for: {command(compute, limit)}"
+                f"{needed_by} needs Airflow's pool '{name}' with {slots} slots, which user "
+                f"'{self._api.login.user}' may not make; ask for: airflow pools set '{name}' {slots} '{DESCRIPTION}'"
             ) from error
 
     def missing(self, computes: Iterable[str]) -> list[str]:
         """Return those of the targets that have no pool; none where the user may not look at pools."""
         try:
-            return [compute for compute in sorted(set(computes)) if self._get(pool_of(compute)) is None]
+            return [compute for compute in sorted(set(computes)) if self.get(pool_of(compute)) is None]
         except PermissionDeniedError:
             return []
 
-    def _get(self, name: str) -> dict[str, object] | None:
+    def get(self, name: str) -> dict[str, object] | None:
+        """Return what Airflow says of a pool, or None if there is none of that name."""
         try:
             return self._api.get("pools", name)
         except NotFoundError:

@@ -13,7 +13,7 @@ from airflow_mlpipe.catalog.rows import DatastoreRow, RunRow
 from airflow_mlpipe.engine.catalog_registry import registry_of
 from airflow_mlpipe.engine.flight import LEASE_TTL_S, LeaseKeeper
 from airflow_mlpipe.engine.image_identity import identity_of
-from airflow_mlpipe.engine.names import CONF_KEY, WORKSPACE_VARIABLE
+from airflow_mlpipe.engine.names import CONF_KEY, WORKSPACE_VARIABLE, pool_of
 from airflow_mlpipe.engine.runs import EngineRun
 from airflow_mlpipe.engine.settings import config_of, is_shared, named_workspace, wait_for_inputs_s
 from airflow_mlpipe.engine.spec_registry import Registry
@@ -208,6 +208,21 @@ class Room:
                 # Deleted since the pipeline was compiled; its steps say so.
                 limits[name] = None
         return limits
+
+    @property
+    def pools(self) -> dict[str, int]:
+        """The pools that users have described (setting ``pools``), with their slots; -1 for no limit."""
+        return dict(self.config.get("settings", {}).get("pools") or {})
+
+    def named_pools(self, spec: PipelineSpec) -> dict[str, int | None]:
+        """Return by pool that the steps of `spec` name and users have described how many slots it is to have."""
+        named = sorted({step.airflow["pool"] for step in spec.steps if "pool" in step.airflow})
+        return {name: self.pools[name] for name in named if name in self.pools}
+
+    def pool_limits(self, spec: PipelineSpec) -> dict[str, int | None]:
+        """Return by pool of the steps of `spec` how many slots it is to have, None for no limit."""
+        targets = {pool_of(name): slots for name, slots in self.compute_limits(spec).items()}
+        return {**targets, **self.named_pools(spec)}
 
     def conf(self, row: RunRow) -> dict[str, Any]:
         """Return the conf of the DAG run that carries `row`."""

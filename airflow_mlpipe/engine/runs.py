@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.catalog.leases import waiting_reason
 from airflow_mlpipe.catalog.rows import RunRow, StepRow
-from airflow_mlpipe.engine.carriers import carrier_of
+from airflow_mlpipe.engine.carriers import carrier_of, operator_carrier
 from airflow_mlpipe.engine.container_sweep import sweep
 from airflow_mlpipe.engine.flight import StepDetached, StepWaits, pause_s
 from airflow_mlpipe.errors import (
@@ -29,7 +29,7 @@ from airflow_mlpipe.errors import (
     UsageError,
 )
 from airflow_mlpipe.execution.attempt import StepKey, begin_attempt, carry_out, finish_attempt, staged_inputs
-from airflow_mlpipe.execution.carrier import Detachable, Order
+from airflow_mlpipe.execution.carrier import Carrier, Detachable, Order, StepPaused
 from airflow_mlpipe.execution.contract import RunIdentity, step_run_folder
 from airflow_mlpipe.execution.deliver import publish
 from airflow_mlpipe.execution.distribution import check_place
@@ -66,6 +66,7 @@ class Attempt:
         waits_elsewhere: whether its task can be waited for without a slot of a worker.
         own_retries: how many failures of the step itself are tried again; None: as long as `last` is not so.
         series: names the tries whose failures are counted together.
+        resumed: for a try that has given its slot back: what its operator goes on with; else None.
     """
 
     number: int
@@ -77,6 +78,7 @@ class Attempt:
     waits_elsewhere: bool = False
     own_retries: int | None = None
     series: int = 0
+    resumed: tuple[str, dict[str, Any]] | None = None
 
     def tell(self, decision: StepDecision) -> None:
         """Say why the step runs or is reused."""
@@ -152,6 +154,7 @@ class EngineRun:
             StepNotNeeded: if a producer has no result although nothing failed.
             StepWaits: if another step computes the same; nothing has been done, and it is to be called again.
             StepDetached: if the step goes on by itself; :meth:`resume` is to be called once it has ended.
+            StepPaused: if the try goes on later, with `attempt.resumed`; it holds nothing meanwhile.
             StepStoppedError: if the run was stopped or cancelled.
             UsageError, OutputMissingError, EnvironmentBuildError: another try would end the same way.
             MlpipeError: another try may help.
@@ -202,7 +205,7 @@ class EngineRun:
         """Do a step's work, note how it ended, and look ahead."""
         try:
             result = work()
-        except (StepWaits, StepDetached):
+        except (StepWaits, StepDetached, StepPaused):
             raise
         except StepStoppedError as error:
             self._end(row, "canceled", self.stop_reason() or error.message, attempt.number)
@@ -219,6 +222,11 @@ class EngineRun:
         self, step: StepSpec, row: StepRow, results: Mapping[str, StepResult], attempt: Attempt
     ) -> StepResult:
         """Return the step's result: one that is there, or a new one that nobody else computes meanwhile."""
+        if attempt.resumed is not None:
+            # Whatever others have computed meanwhile: what this one has begun elsewhere is brought to its end.
+            key = _begun_key(row)
+            order = self._order(step, row, key, results, attempt)
+            return carry_out(order, key, self.room.site, self._carrier(step, attempt))
         decision = self._decided(step, row, results, attempt)
         if decision.result is not None:
             return decision.result
@@ -233,13 +241,18 @@ class EngineRun:
             attempt.tell(decision)
             key = key_of(decision)
             order = self._order(step, row, key, results, attempt)
-            compute = self.room.compute(step)
-            check_place(step, "local" if compute is None else compute.kind, self.row.parameters)
-            carrier = carrier_of(compute, self.room, attempt.context)
+            carrier = self._carrier(step, attempt)
             if attempt.waits_elsewhere and isinstance(carrier, Detachable) and carrier.detaches:
                 begin_attempt(order, key, self.room.site)
                 raise StepDetached(carrier.detach(order, self.room.site), token)
             return carry_out(order, key, self.room.site, carrier)
+
+    def _carrier(self, step: StepSpec, attempt: Attempt) -> Carrier:
+        compute = self.room.compute(step)
+        if step.operator is not None:
+            return operator_carrier(compute, self.room, attempt)
+        check_place(step, "local" if compute is None else compute.kind, self.row.parameters)
+        return carrier_of(compute, self.room, attempt.context)
 
     def _order(
         self, step: StepSpec, row: StepRow, key: StepKey, results: Mapping[str, StepResult], attempt: Attempt
@@ -249,6 +262,7 @@ class EngineRun:
             run=self._identity(row),
             inputs=staged_inputs(step, key, results),
             number=attempt.number,
+            resumed=attempt.resumed is not None,
             stop=lambda: attempt.killed() or self.stop_reason(),
             on_line=attempt.on_line,
         )

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.engine.embedded import EmbeddedEngine
 from airflow_mlpipe.engine.room import Room
 from airflow_mlpipe.engine.server_settings import ServerHome
+from airflow_mlpipe.errors import PipelineError
 
 if TYPE_CHECKING:
     from airflow_mlpipe.engine.client import ServerEngine
+    from airflow_mlpipe.model.parameter import ParameterValue
+    from airflow_mlpipe.model.spec import PipelineSpec
 
 
 class WorkspaceEngine:
@@ -43,6 +48,33 @@ class WorkspaceEngine:
         # Read anew: a notebook's workspace lives long.
         remote = remote_url(Room(self._folder))
         return "server" if remote or ServerState.of(self._home) is not None else "embedded"
+
+    def check(self, spec: PipelineSpec, parameters: Mapping[str, ParameterValue]) -> None:
+        """Refuse operators that cannot be made and pools that are not there; say what an embedded run passes over.
+
+        A client without Airflow leaves the operators to the server.
+
+        Raises:
+            UsageError: if something is wrong; the message names step and argument.
+        """
+        from airflow_mlpipe.engine.task_settings import check_callbacks, tell_ignored
+
+        if find_spec("airflow") is not None and any(step.operator or step.airflow for step in spec.steps):
+            from airflow_mlpipe.engine.operator_factory import check_operators
+
+            check_operators(spec, parameters)
+            check_callbacks(spec)
+        embedded = self.name == "embedded"
+        known = Room(self._folder).pools
+        for step in spec.steps:
+            pool = step.airflow.get("pool")
+            if pool is not None and pool not in known and (embedded or not self._server.has_pool(pool)):
+                raise PipelineError(
+                    f"step '{step.name}': airflow has the pool '{pool}', which is not there, so that it would wait for "
+                    f'ever; say how many slots it has in the settings of config.json: "pools": {{"{pool}": 4}}'
+                )
+        if embedded:
+            tell_ignored(spec)
 
     def submit(self, run_id: str) -> None:
         """Start a run by the engine that its row names."""

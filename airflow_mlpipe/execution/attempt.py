@@ -57,6 +57,7 @@ def run_attempt(
     *,
     carrier: Carrier | None = None,
     number: int = 1,
+    resumed: bool = False,
     stop: Callable[[], str | None] = lambda: None,
     on_line: Callable[[str, str], None] | None = None,
     now: Callable[[], datetime] = _now,
@@ -75,11 +76,13 @@ def run_attempt(
         site: the workspace.
         carrier: what carries it out; by default a process of this machine.
         number: of this try, from 1.
+        resumed: whether it has begun before and given its slot back since.
         stop: asked every 0.25 s; an answer other than None is the reason to end the step.
         on_line: given each line that the step prints, with ``stdout`` or ``stderr``.
         now: the clock, aware UTC.
 
     Raises:
+        StepPaused: if it goes on later.
         StepStoppedError: if it was ended on request.
         ExecutionError: if it failed; see :func:`~airflow_mlpipe.execution.collect.collect`.
         UsageError: if it cannot be staged or started as it is written.
@@ -90,6 +93,7 @@ def run_attempt(
         run=run,
         inputs=staged_inputs(step, key, results),
         number=number,
+        resumed=resumed,
         stop=stop,
         on_line=on_line,
         now=now,
@@ -105,6 +109,9 @@ def carry_out(order: Order, key: StepKey, site: Site, carrier: Carrier) -> StepR
 
 def begin_attempt(order: Order, key: StepKey, site: Site) -> None:
     """Note that a try begins, and why; keep what a later run needs to say what is different."""
+    if order.resumed:
+        # It is all noted.
+        return
     site.catalog.update_step(
         order.run.run_id,
         order.step.id,

@@ -36,6 +36,7 @@ class Order:
         run: which run it belongs to.
         inputs: what is known of each input port.
         number: of this try, from 1.
+        resumed: whether this try has begun before and given its slot back since.
         stop: asked every 0.25 s; an answer other than None is the reason to end the step.
         on_line: given each line that the step prints, with ``stdout`` or ``stderr``.
         now: the clock, aware UTC.
@@ -45,9 +46,22 @@ class Order:
     run: RunIdentity
     inputs: Mapping[str, StagedInput]
     number: int = 1
+    resumed: bool = False
     stop: Callable[[], str | None] = _never
     on_line: Callable[[str, str], None] | None = None
     now: Callable[[], datetime] = _now
+
+
+class StepPaused(Exception):
+    """A try has given its slot back and goes on later: it is neither done nor failed, and what it wrote stays.
+
+    Attributes:
+        how: what tells the engine when it goes on.
+    """
+
+    def __init__(self, reason: str, how: BaseException) -> None:
+        super().__init__(reason)
+        self.how = how
 
 
 class Carried(Protocol):
@@ -79,6 +93,7 @@ class Carrier(Protocol):
         If this raises, what a failed try leaves has been noted (:func:`note_failure`), and nothing of it runs any more.
 
         Raises:
+            StepPaused: if it goes on later; then the order that it goes on with is marked as resumed.
             StepStoppedError: if it was ended on request.
             ExecutionError: if it failed; see :func:`~airflow_mlpipe.execution.collect.collect`.
             UsageError: if it cannot be staged or started as it is written.

@@ -37,6 +37,9 @@ def words(step: StepSpec, context: StepContext, search: str, software: Software)
         search: the PATH of its process.
         software: what its process runs on.
     """
+    if step.operator is not None:
+        # Its task runs it; there is no process.
+        return [step.operator.path]
     if step.kind == "python":
         return [software.python, step.script or "", *(_text(argument, context) for argument in step.arguments)]
     if not step.shell:

@@ -67,7 +67,7 @@ def failed_rank(work: Path) -> str | None:
 
 
 def check_place(step: StepSpec, kind: ComputeKind, values: Mapping[str, JsonValue]) -> None:
-    """Refuse ranks on many machines where one is all there is.
+    """Refuse ranks on many machines where one is all there is, and on a machine that is reached by SSH.
 
     Args:
         step: the step.
@@ -75,10 +75,17 @@ def check_place(step: StepSpec, kind: ComputeKind, values: Mapping[str, JsonValu
         values: bound values of the pipeline's parameters.
 
     Raises:
-        NotSupportedError: if it is meant for more than one pod.
+        NotSupportedError: if it is meant for more than one pod, or runs by SSH.
         ParameterError: if the number of ranks is not allowed.
     """
-    if step.distribution is None or kind != "kubernetes":
+    if step.distribution is None:
+        return
+    if kind == "ssh":
+        raise NotSupportedError(
+            f"step '{step.name}': ranks are not started on compute target '{step.compute}', which is reached by SSH; "
+            "start them in the script, or use a local or docker target, or a pod"
+        )
+    if kind != "kubernetes":
         return
     machines = step.distribution.bound(values, step.name).machines()
     if machines > 1:

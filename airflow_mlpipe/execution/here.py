@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from airflow_mlpipe.errors import MlpipeError, StorageError
-from airflow_mlpipe.execution.carrier import Order, note_failure
+from airflow_mlpipe.execution.carrier import Order, StepPaused, note_failure
 from airflow_mlpipe.execution.collect import Collected, collect
 from airflow_mlpipe.execution.contract import StepJob, step_run_folder, try_folder
 from airflow_mlpipe.execution.kept import Kept, keep
@@ -141,6 +141,7 @@ class Here:
             work=try_folder(run.workspace, run.step_run_id, order.number),
             software=software,
             passed=site.passed,
+            again=order.resumed,
             streamed=software.sees_mounts,
         )
         exit: Exit | None = None
@@ -153,6 +154,9 @@ class Here:
             collected = collect(
                 job, exit, kept, store=site.store, content=site.content, index=site.index, manifests=site.default
             )
+        except StepPaused:
+            job.close_mounts()
+            raise
         except BaseException as error:
             _keep_failure(order, job, exit, kept, site, error)
             raise

@@ -21,6 +21,7 @@ from airflow_mlpipe.execution.distribution import lay_ranks
 from airflow_mlpipe.execution.inputs import InputPlaces
 from airflow_mlpipe.execution.software import Software, this_interpreter
 from airflow_mlpipe.execution.variables import variables
+from airflow_mlpipe.model.data import InputSpec
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.storage.atomic import system_errors
 from airflow_mlpipe.storage.datastore import LocalStore, check_files
@@ -43,6 +44,7 @@ def stage(
     passed: Collection[str] = (),
     streamed: bool = True,
     linked: bool = True,
+    again: bool = False,
 ) -> StepJob:
     """Prepare one try of a step: its code, inputs, places for outputs, arguments and environment.
 
@@ -61,6 +63,7 @@ def stage(
         streamed: whether inputs in datastores elsewhere may be mounts, which end with this process or when the job is
             discarded; else they are downloaded.
         linked: whether inputs may be folders of links to data on this machine; else of copies.
+        again: whether this try was staged before and goes on: what it has written since stays.
 
     Raises:
         MissingDataError: if the snapshot or an input is not there.
@@ -76,12 +79,17 @@ def stage(
     release_mounts(work)
     with system_errors("write", work):
         if work.exists():
-            shutil.rmtree(work)
-        cwd.mkdir(parents=True)
+            # Of a try that goes on only the inputs are laid anew.
+            shutil.rmtree(work / "inputs" if again else work, ignore_errors=again)
+        cwd.mkdir(parents=True, exist_ok=again)
     try:
         _lay_code(step, default, cwd)
-        outputs = _prepare_outputs(step, run.step_run_id, store, work)
-        given = {port.name: places.place(port, inputs[port.name]) for port in step.inputs}
+        outputs = _prepare_outputs(step, run.step_run_id, store, work, again=again)
+        remote = frozenset() if step.operator is None else step.operator.remote_inputs
+        given = {
+            port.name: _unplaced(port) if port.name in remote else places.place(port, inputs[port.name])
+            for port in step.inputs
+        }
         context = context_of(step, run, given, outputs, work / "events.jsonl")
         env = variables(step, context, work / "context.json", software, passed=passed)
         search = env.get("PATH", os.defpath)
@@ -129,9 +137,14 @@ def _lay_code(step: StepSpec, default: Documents, cwd: Path) -> None:
             (cwd / name).mkdir(exist_ok=True)
 
 
-def _prepare_outputs(step: StepSpec, step_run_id: str, store: Stores, work: Path) -> dict[str, Path]:
+def _unplaced(port: InputSpec) -> ContextInput:
+    """Return what is known of an input of which nothing but its address is used."""
+    return ContextInput(mode=port.mode, as_dataset=port.as_dataset, label=port.label, value=port.label or port.name)
+
+
+def _prepare_outputs(step: StepSpec, step_run_id: str, store: Stores, work: Path, *, again: bool) -> dict[str, Path]:
     """Return where each output goes. An output itself does not exist yet, but its parent does, as in v1."""
-    for name in {port.datastore for port in step.outputs}:
+    for name in set() if again else {port.datastore for port in step.outputs}:
         opened = store(name)
         # Elsewhere nothing is written before the commit, which removes what an earlier one has left.
         if isinstance(opened, LocalStore):
@@ -149,8 +162,7 @@ def context_of(
     step: StepSpec, run: RunIdentity, inputs: dict[str, ContextInput], outputs: Mapping[str, Path], events: Path
 ) -> StepContext:
     """Return what the step's process is told."""
-    arguments = (*step.arguments, *step.parameters.values())
-    used = {argument.value for argument in arguments if argument.kind == "parameter"}
+    used = step.used_parameters
     return StepContext(
         run_id=run.run_id,
         step_run_id=run.step_run_id,

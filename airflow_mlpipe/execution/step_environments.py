@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from airflow_mlpipe.errors import MissingDataError
 from airflow_mlpipe.execution.environments import Interpreter, describe_environment, interpreter_at
+from airflow_mlpipe.execution.operator_software import describe_operator
 from airflow_mlpipe.execution.provision import Environments, EnvironmentSettings, managed_interpreter
 from airflow_mlpipe.model.digest import Digest, JsonValue, digest_bytes, hex_part
 from airflow_mlpipe.model.step import StepSpec
@@ -67,6 +68,8 @@ class StepEnvironments:
             ParameterError: if a package is not allowed.
             EnvironmentBuildError: if its packages cannot be resolved, or its user's interpreter is not there.
         """
+        if step.operator is not None:
+            return self._operators_software(step.operator.path)
         lock = self._environments.lock(step.environment)
         image = self._images(step)
         if lock is not None:
@@ -78,6 +81,12 @@ class StepEnvironments:
         key = (step.environment.model_dump_json(), self._imports[step.snapshot])
         if key not in self._known:
             self._known[key] = self._described(managed_interpreter(step.environment), key[1])
+        return self._known[key]
+
+    def _operators_software(self, path: str) -> Mapping[str, JsonValue]:
+        key = (path, frozenset({"operator"}))
+        if key not in self._known:
+            self._known[key] = describe_operator(path, self._folder / CACHE)
         return self._known[key]
 
     def _described(self, path: str | None, imports: frozenset[str]) -> Mapping[str, JsonValue]:

@@ -48,7 +48,7 @@ class StepImages:
         except (NotFoundError, MlpipeError):
             # The step fails for it, and says so.
             return None
-        if compute is None or compute.kind == "local":
+        if compute is None or compute.kind not in ("docker", "kubernetes"):
             return None
         if spec.dockerfile:
             return {"dockerfile": digest_bytes(spec.dockerfile.encode())}

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from airflow_mlpipe.model.base import Frozen
+from airflow_mlpipe.model.service import ServiceSettings, SshSettings
 
-ComputeKind = Literal["local", "docker", "kubernetes"]
-"""What really runs a step: a process of the worker's machine, a container beside it, or a pod."""
+ComputeKind = Literal["local", "docker", "kubernetes", "ssh", "service"]
+"""What really runs a step: a process of the worker's machine, a container beside it, a pod, a process of another
+machine, or a service that an operator of Airflow hands the work to."""
 
 
 class Resources(Frozen):
@@ -128,6 +130,8 @@ class ComputeSpec(Frozen):
         resources: what each step gets that does not ask for itself.
         docker: for `kind` docker.
         kubernetes: for `kind` kubernetes.
+        ssh: for `kind` ssh.
+        service: for `kind` service.
     """
 
     name: str
@@ -142,3 +146,5 @@ class ComputeSpec(Frozen):
     resources: Resources = Resources()
     docker: DockerSettings | None = None
     kubernetes: KubernetesSettings | None = None
+    ssh: SshSettings | None = None
+    service: ServiceSettings | None = None

@@ -9,9 +9,10 @@ from pydantic import Field
 from airflow_mlpipe.model.base import Frozen
 from airflow_mlpipe.model.compute import Resources
 from airflow_mlpipe.model.data import InputSpec, OutputSpec
-from airflow_mlpipe.model.digest import Digest
+from airflow_mlpipe.model.digest import Digest, JsonValue
 from airflow_mlpipe.model.distribution import Distribution
 from airflow_mlpipe.model.environment import EnvironmentSpec
+from airflow_mlpipe.model.operator_call import OperatorCall
 
 
 class Argument(Frozen):
@@ -33,11 +34,13 @@ class StepSpec(Frozen):
     Attributes:
         id: unique in the pipeline; a valid Airflow task id.
         name: the user's own text; need not be unique (v1 allows duplicates).
-        kind: ``python`` runs `script` with the environment's interpreter; ``command`` runs `arguments`.
+        kind: ``python`` runs `script` with the environment's interpreter; ``command`` runs `arguments`; ``operator``
+            runs an operator of Airflow in the step's task.
         script: path of the script inside the snapshot, posix, for ``python``.
         arguments: for ``python`` what follows the script, for ``command`` the whole command.
         shell: for ``command``: True if the user wrote a shell line. Literals then are shell text; inputs,
             outputs and parameters reach the shell as positional parameters, never as text to parse.
+        operator: for ``operator``: what runs.
         parameters: v1's ``params``: values for environment variables ``AML_PARAMETER_<name>``.
         inputs: input ports, in order.
         outputs: output ports, in order.
@@ -55,14 +58,16 @@ class StepSpec(Frozen):
         retry_delay_s: seconds between tries.
         timeout_s: seconds after which a try is ended, or None.
         max_result_age_s: seconds after its end from which on a result does not stand in for running, or None.
+        airflow: arguments of the step's task in Airflow (see :mod:`airflow_mlpipe.model.task_settings`).
     """
 
     id: str
     name: str
-    kind: Literal["python", "command"] = "python"
+    kind: Literal["python", "command", "operator"] = "python"
     script: str | None = None
     arguments: tuple[Argument, ...] = ()
     shell: bool = False
+    operator: OperatorCall | None = None
     parameters: dict[str, Argument] = {}
     inputs: tuple[InputSpec, ...] = ()
     outputs: tuple[OutputSpec, ...] = ()
@@ -79,3 +84,11 @@ class StepSpec(Frozen):
     retry_delay_s: float = 5.0
     timeout_s: float | None = None
     max_result_age_s: float | None = None
+    airflow: dict[str, JsonValue] = {}
+
+    @property
+    def used_parameters(self) -> frozenset[str]:
+        """Names of the pipeline parameters that it can see the values of."""
+        words = (*self.arguments, *self.parameters.values())
+        used = frozenset(word.value for word in words if word.kind == "parameter")
+        return used if self.operator is None else used | self.operator.parameters

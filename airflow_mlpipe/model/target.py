@@ -53,7 +53,7 @@ def effective(spec: ComputeSpec, find: Callable[[str], ComputeSpec], settings: M
         return spec.model_copy(update={"kind": "local", "resources": own})
     host = _host(spec, name, find)
     own = own.model_copy(update={"gpus": _gpus(own.gpus, host)})
-    taken = {"kind": host.kind, "docker": host.docker, "kubernetes": host.kubernetes}
+    taken = {"kind": host.kind, "docker": host.docker, "kubernetes": host.kubernetes, "ssh": host.ssh}
     return spec.model_copy(update={**taken, "resources": own.over(host.resources)})
 
 
@@ -107,6 +107,10 @@ def _host(spec: ComputeSpec, name: str, find: Callable[[str], ComputeSpec]) -> C
             f"compute target '{spec.name}' runs on '{name}' ({asks}), which does not exist: {error.message}; "
             f"attach it, or set '{LOCAL}'"
         ) from None
+    if host.kind == "service":
+        raise ConfigError(
+            f"compute target '{spec.name}' runs on '{name}' ({asks}), a {host.type}, which runs no scripts of its own"
+        )
     if is_mapped(host):
         raise ConfigError(
             f"compute target '{spec.name}' runs on '{name}' ({asks}), which is an AmlCompute itself; "

@@ -102,6 +102,18 @@ def _word(argument: Sequence[str]) -> str:
     return repr(value) if kind == "literal" else f"{kind} {value}"
 
 
+def _operator(new: JsonValue, old: JsonValue, trees: Trees) -> Iterator[str]:
+    new, old = new or {}, old or {}
+    if new.get("class") != old.get("class"):
+        yield f"operator: {old.get('class')} -> {new.get('class')}"
+        return
+    changed = list(_changed_keys(new.get("arguments"), old.get("arguments")))
+    for name, before, after in changed:
+        yield f"operator argument {name}: {_shown(before)} -> {_shown(after)}"
+    if not changed:
+        yield "operator: inputs, outputs or parameters stand elsewhere in its arguments"
+
+
 def _parameters(new: JsonValue, old: JsonValue, trees: Trees) -> Iterator[str]:
     for name, before, after in _changed_keys(new, old):
         yield f"parameter {name.removeprefix('AML_PARAMETER_')}: {_shown(before)} -> {_shown(after)}"
@@ -190,6 +202,7 @@ def _format(new: JsonValue, old: JsonValue, trees: Trees) -> Iterator[str]:
 _DESCRIBERS: dict[str, Callable[[JsonValue, JsonValue, Trees], Iterator[str]]] = {
     "code": _code,
     "command": _command,
+    "operator": _operator,
     "parameters": _parameters,
     "inputs": _inputs,
     "ports": _ports,

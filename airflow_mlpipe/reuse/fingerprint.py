@@ -86,6 +86,9 @@ def identify(step: StepSpec, parameters: Mapping[str, JsonValue], environment: M
     if step.distribution is not None:
         # How many processes share the work decides who computes what, and in which order it is added up.
         components["distribution"] = step.distribution.facts(parameters)
+    if step.operator is not None:
+        # What of Airflow's is called, with every argument as it was written.
+        components["operator"] = step.operator.identity()
     return Identity(components, digest_json("identity", components))
 
 
@@ -96,8 +99,10 @@ def _delivery(port: InputSpec) -> list[JsonValue]:
 
 
 def _used_parameters(step: StepSpec, values: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Return what the step can see of the parameters: those in its arguments and its ``params``."""
+    """Return what the step can see of the parameters: those in its arguments, its operator's and its ``params``."""
     used = {argument.value: values[argument.value] for argument in step.arguments if argument.kind == "parameter"}
+    if step.operator is not None:
+        used.update({name: values[name] for name in step.operator.parameters})
     for name, argument in step.parameters.items():
         used[f"AML_PARAMETER_{name}"] = _value(argument, values)
     return used

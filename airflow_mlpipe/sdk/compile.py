@@ -20,6 +20,7 @@ from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.sdk.binding import Binding, Produced
 from airflow_mlpipe.sdk.distributed import distribution_of
 from airflow_mlpipe.sdk.graph import Draft, draft_of
+from airflow_mlpipe.sdk.operator_step import OperatorStep
 from airflow_mlpipe.sdk.parameter import PipelineParameter
 from airflow_mlpipe.sdk.places import Places
 from airflow_mlpipe.sdk.port_types import check_views
@@ -162,21 +163,24 @@ def parameters_of(draft: Draft) -> tuple[ParameterSpec, ...]:
 
 def _step(draft: Draft, step: PipelineStep, places: Places, code: _Code) -> StepSpec:
     ports = draft.ports[step]
-    snapshot, script = code.of(step)
+    operator = step.operator_call(ports.arguments, ports.outputs) if isinstance(step, OperatorStep) else None
+    # An operator needs no code of the user's.
+    snapshot, script = (None, None) if operator is not None and step.source_directory is None else code.of(step)
     environment = _environment(step, places)
-    compute = places.compute(step)
+    compute = _compute(step, places)
     return StepSpec(
         id=draft.ids[step],
         name=step.name,
         kind=step.kind,
         script=script,
-        arguments=ports.arguments,
+        arguments=() if operator else ports.arguments,
         shell=step.shell,
+        operator=operator,
         parameters=ports.params,
         inputs=tuple(_input(draft, step, name, binding, places) for name, binding in ports.inputs.items()),
         outputs=_outputs(step, ports, places),
-        snapshot=snapshot.digest,
-        code=snapshot.code,
+        snapshot=None if snapshot is None else snapshot.digest,
+        code=None if snapshot is None else snapshot.code,
         environment=environment,
         compute=compute,
         distribution=distribution_of(step, places),
@@ -188,7 +192,18 @@ def _step(draft: Draft, step: PipelineStep, places: Places, code: _Code) -> Step
         retry_delay_s=step.retry_delay_s,
         timeout_s=step.timeout_s,
         max_result_age_s=step.max_result_age_s,
+        airflow=step.airflow,
     )
+
+
+def _compute(step: PipelineStep, places: Places) -> str | None:
+    name = places.compute(step)
+    if name is not None and "pool" in step.airflow and places.limit(name) is not None:
+        raise PipelineError(
+            f"step '{step.name}': airflow has the pool '{step.airflow['pool']}', and compute target '{name}' is a pool "
+            f"of its own (max_nodes={places.limit(name)}): a task has one pool; leave one of them out"
+        )
+    return name
 
 
 def _input(draft: Draft, step: PipelineStep, name: str, binding: Binding, places: Places) -> InputSpec:

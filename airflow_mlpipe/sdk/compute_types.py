@@ -8,12 +8,23 @@ from airflow_mlpipe.errors import NotSupportedError
 from airflow_mlpipe.sdk.aml_compute import AmlCompute
 from airflow_mlpipe.sdk.docker_compute import DockerCompute
 from airflow_mlpipe.sdk.kubernetes_compute import KubernetesCompute
+from airflow_mlpipe.sdk.remote_compute import RemoteCompute
+from airflow_mlpipe.sdk.service_computes import DatabricksCompute, HDInsightCompute, SynapseCompute
 
 if TYPE_CHECKING:
     from airflow_mlpipe.model.compute import ComputeSpec
     from airflow_mlpipe.sdk.compute import ComputeTarget
 
-_ATTACHED: dict[str, type[ComputeTarget]] = {"docker": DockerCompute, "kubernetes": KubernetesCompute}
+_ATTACHED: dict[str, type[ComputeTarget]] = {
+    "docker": DockerCompute,
+    "kubernetes": KubernetesCompute,
+    "ssh": RemoteCompute,
+}
+_SERVICES: dict[str, type[ComputeTarget]] = {
+    "Databricks": DatabricksCompute,
+    "SynapseSpark": SynapseCompute,
+    "HDInsight": HDInsightCompute,
+}
 
 
 def class_of(spec: ComputeSpec) -> type[ComputeTarget]:
@@ -24,9 +35,11 @@ def class_of(spec: ComputeSpec) -> type[ComputeTarget]:
     """
     if spec.type == "AmlCompute":
         return AmlCompute
+    if spec.kind == "service" and spec.type in _SERVICES:
+        return _SERVICES[spec.type]
     if spec.kind not in _ATTACHED:
         raise NotSupportedError(
-            f"compute target '{spec.name}' is a {spec.type}; this version knows AmlCompute, DockerCompute and "
-            "KubernetesCompute"
+            f"compute target '{spec.name}' is a {spec.type}; this version knows AmlCompute, DockerCompute, "
+            f"KubernetesCompute, RemoteCompute and {', '.join(_SERVICES)}"
         )
     return _ATTACHED[spec.kind]

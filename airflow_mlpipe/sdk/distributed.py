@@ -172,7 +172,13 @@ def _count(step: PipelineStep, key: str, name: str, given: Count, *, least: int 
 
 
 def _check_place(step: PipelineStep, made: Distribution, places: Places) -> None:
-    if made.parameters or places.compute_kind(step) != "kubernetes":
+    kind = places.compute_kind(step)
+    if kind == "ssh":
+        raise NotSupportedError(
+            f"step '{step.name}': ranks are not started on compute target '{places.compute(step)}', which is reached "
+            "by SSH; start them in the script, or use a local or docker target, or a pod"
+        )
+    if made.parameters or kind != "kubernetes":
         # With parameters the run looks, once it has their values.
         return
     if made.machines() > 1:

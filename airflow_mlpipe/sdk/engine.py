@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from airflow_mlpipe.model.compute import ComputeSpec
     from airflow_mlpipe.model.environment import EnvironmentLock, EnvironmentSpec
+    from airflow_mlpipe.model.parameter import ParameterValue
+    from airflow_mlpipe.model.spec import PipelineSpec
 
 DEFAULT_ENGINE = "airflow_mlpipe.engine.selection:WorkspaceEngine"
 
@@ -32,6 +34,13 @@ class Engine(Protocol):
     @property
     def name(self) -> str:
         """What a run is recorded to be carried by, if it is submitted now."""
+
+    def check(self, spec: PipelineSpec, parameters: Mapping[str, ParameterValue]) -> None:
+        """Refuse what the engine knows to be wrong with a pipeline; nothing of the run is stored yet.
+
+        Raises:
+            UsageError: if something is.
+        """
 
     def submit(self, run_id: str) -> None:
         """Start a run whose row is in the catalog with status ``Queued``; returns at once."""

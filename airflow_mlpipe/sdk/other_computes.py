@@ -9,15 +9,11 @@ from airflow_mlpipe.errors import NotSupportedError
 _INSTEAD = {
     "AdlaCompute": "Azure Data Lake Analytics was shut down in 2024",
     "AksCompute": "for pipelines attach the cluster: KubernetesCompute.attach_configuration(...)",
-    "BatchCompute": "run the program as a CommandStep on an AmlCompute",
+    "BatchCompute": "use OperatorStep with an operator of Airflow's provider, which names the account's connection",
     "ComputeInstance": "a step without compute_target= runs on the worker's machine",
     "DataFactoryCompute": "a DataTransferStep needs no compute_target=",
-    "DatabricksCompute": "put Airflow's Databricks operators beside the pipeline: Pipeline.to_task_group()",
     "DsvmCompute": "attach the machine's engine: DockerCompute.attach_configuration(engine_url=...)",
-    "HDInsightCompute": "put Airflow's operators for Spark or Hive beside the pipeline: Pipeline.to_task_group()",
     "KustoCompute": "put an operator of Airflow's beside the pipeline: Pipeline.to_task_group()",
-    "RemoteCompute": "attach the machine's engine: DockerCompute.attach_configuration(engine_url='ssh://...')",
-    "SynapseCompute": "put Airflow's operators for Spark beside the pipeline: Pipeline.to_task_group()",
 }
 
 
@@ -63,24 +59,12 @@ class DataFactoryCompute(metaclass=_Unsupported):
     """v1's Azure Data Factory, for data transfers; not supported, and not needed."""
 
 
-class DatabricksCompute(metaclass=_Unsupported):
-    """v1's Databricks; not supported."""
-
-
 class DsvmCompute(metaclass=_Unsupported):
     """v1's data science virtual machine; not supported."""
 
 
-class HDInsightCompute(metaclass=_Unsupported):
-    """v1's HDInsight; not supported."""
-
-
 class KustoCompute(metaclass=_Unsupported):
     """v1's Azure Data Explorer; not supported."""
-
-
-class RemoteCompute(metaclass=_Unsupported):
-    """v1's machine reached by SSH; not supported."""
 
 
 class SynapseCompute(metaclass=_Unsupported):

@@ -177,6 +177,10 @@ class Places:
                 return row.name
         return self._workspace.get_default_datastore().name
 
+    def limit(self, compute: str) -> int | None:
+        """Return how many steps may run at once on a compute target of this workspace; None for no limit."""
+        return self._computes[compute].max_nodes
+
     @cached_property
     def _computes(self) -> dict[str, ComputeSpec]:
         return {spec.name: spec for spec in self._workspace.catalog.list_computes()}

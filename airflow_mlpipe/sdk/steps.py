@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from airflow_mlpipe.errors import ParameterError, PipelineError
+from airflow_mlpipe.model.task_settings import task_settings
 from airflow_mlpipe.sdk.binding import Consumed, OutputView, Produced
 from airflow_mlpipe.sdk.compute import ComputeTarget
 from airflow_mlpipe.sdk.data_path import joined_pair
@@ -41,10 +42,11 @@ class PipelineStep:
         version: a salt that makes old results invalid when it changes.
         hash_paths: files that decide about reuse; empty for all.
         max_result_age_s: age in seconds from which on a result is not reused, or None.
+        airflow: arguments of its task in Airflow.
         resources: how much it asks for, as given.
     """
 
-    kind: Literal["python", "command"] = "python"
+    kind: Literal["python", "command", "operator"] = "python"
     script: str | None = None
     shell = False
 
@@ -69,6 +71,7 @@ class PipelineStep:
         retry_delay_s: float = 5.0,
         timeout_s: float | None = None,
         max_result_age: timedelta | float | None = None,
+        airflow: Mapping[str, Any] | None = None,
         resources: ResourceConfiguration | None = None,
     ) -> None:
         """Keep what subclasses were given. They describe the arguments."""
@@ -94,6 +97,7 @@ class PipelineStep:
         self.hash_paths = tuple(os.fspath(path) for path in _listed(name, "hash_paths", hash_paths))
         self.retries, self.retry_delay_s, self.timeout_s = _limits(name, retries, retry_delay_s, timeout_s)
         self.max_result_age_s = _age(name, max_result_age)
+        self.airflow = task_settings(name, airflow or {})
         self.resources = resources
         self._after: dict[PipelineStep, None] = {}
         self._check_configuration()
@@ -205,6 +209,7 @@ class PythonScriptStep(PipelineStep):
         retry_delay_s: float = 5.0,
         timeout_s: float | None = None,
         max_result_age: timedelta | float | None = None,
+        airflow: Mapping[str, Any] | None = None,
         resources: ResourceConfiguration | None = None,
     ) -> None:
         """Describe a step.
@@ -233,6 +238,8 @@ class PythonScriptStep(PipelineStep):
             timeout_s: seconds after which a try is ended, or None.
             max_result_age: how long after it was computed a result may stand in for running, as a timedelta or in
                 seconds; by default for ever. It is no part of the key: other steps may take results that are older.
+            airflow: more arguments of the step's task in Airflow, e.g. ``{"pool": "gpu", "priority_weight": 5}``; see
+                docs/how-to/operators.md. They are no part of the key.
             resources: processors, memory and GPUs it asks for; by default what its compute target gives. In containers
                 and pods they are limits; a process of the worker's machine is not limited.
 
@@ -262,6 +269,7 @@ class PythonScriptStep(PipelineStep):
             retry_delay_s=retry_delay_s,
             timeout_s=timeout_s,
             max_result_age=max_result_age,
+            airflow=airflow,
             resources=resources,
         )
 
@@ -269,7 +277,7 @@ class PythonScriptStep(PipelineStep):
 class CommandStep(PipelineStep):
     """Runs a command."""
 
-    kind: Literal["python", "command"] = "command"
+    kind: Literal["python", "command", "operator"] = "command"
 
     def __init__(
         self,
@@ -290,6 +298,7 @@ class CommandStep(PipelineStep):
         retry_delay_s: float = 5.0,
         timeout_s: float | None = None,
         max_result_age: timedelta | float | None = None,
+        airflow: Mapping[str, Any] | None = None,
         resources: ResourceConfiguration | None = None,
     ) -> None:
         """Describe a step.
@@ -313,6 +322,7 @@ class CommandStep(PipelineStep):
             retry_delay_s: as for :class:`PythonScriptStep`.
             timeout_s: as for :class:`PythonScriptStep`.
             max_result_age: as for :class:`PythonScriptStep`.
+            airflow: as for :class:`PythonScriptStep`.
             resources: as for :class:`PythonScriptStep`.
 
         Raises:
@@ -344,6 +354,7 @@ class CommandStep(PipelineStep):
             retry_delay_s=retry_delay_s,
             timeout_s=timeout_s,
             max_result_age=max_result_age,
+            airflow=airflow,
             resources=resources,
         )
 

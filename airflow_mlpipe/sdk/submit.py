@@ -93,6 +93,8 @@ def submit(experiment: Experiment, pipeline: Pipeline, options: SubmitOptions) -
         plan = _planner(workspace, compiled, parameters, options).plan()
         # Before anything is stored: an engine that cannot be loaded must not leave a run behind.
         engine = None if plan.all_reused else workspace.engine
+        if engine is not None:
+            engine.check(spec, parameters)
         store_compiled(workspace, compiled)
         run, steps = _rows(experiment, spec, plan, parameters, options, engine, git.facts(), source)
         if engine is None:

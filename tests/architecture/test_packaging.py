@@ -21,8 +21,12 @@ ROOT = Path(__file__).resolve().parents[2]
 # Where the distribution's name is not the name one imports.
 IMPORTED_AS = {
     "apache-airflow": "airflow",
+    "apache-airflow-providers-apache-livy": "airflow",
     "apache-airflow-providers-cncf-kubernetes": "airflow",
+    "apache-airflow-providers-databricks": "airflow",
     "apache-airflow-providers-docker": "airflow",
+    "apache-airflow-providers-microsoft-azure": "airflow",
+    "apache-airflow-providers-ssh": "airflow",
     "azure-identity": "azure",
     "azure-storage-blob": "azure",
     "pyyaml": "yaml",
@@ -72,6 +76,7 @@ def test_every_import_is_declared() -> None:
     # Airflow itself depends on these; only engine/ may import them, and the floors see to that.
     declared |= {"uvicorn", "fastapi", "pendulum", "docker", "kubernetes", "kubernetes_asyncio", "structlog", "numpy"}
     declared |= {"requests", "urllib3"}  # for the errors that the clients of both raise
+    declared.add("paramiko")  # what Airflow's provider for SSH is made of; for its types and errors
     declared.add("keyring")  # asked only where it is there already
     declared.add("pydantic_core")  # pydantic's other half: it pins the one version that fits
     assert third_party_imports(ROOT / "airflow_mlpipe") - declared == set()
@@ -93,8 +98,10 @@ def pins() -> dict[str, Version]:
 
 
 @pytest.mark.parametrize(
-    "extra", ["", "airflow", "pandas", "demo", "postgres", "s3", "azure", "gcs", "http", "mount", "dev"]
-)
+    "extra",
+    ["", "airflow", "pandas", "demo", "postgres", "s3", "azure", "gcs", "http", "mount", "ssh", "databricks",
+     "hdinsight", "synapse", "dev"],
+)  # fmt: skip
 def test_every_requirement_is_pinned_inside_its_range(extra: str) -> None:
     pinned = pins()
     for requirement in extras()[extra] if extra else base():

@@ -50,7 +50,10 @@ def test_a_waiting_task_gives_its_slot_back_and_takes_the_result(site, cluster):
 def test_a_cancelled_run_ends_the_pod_of_a_deferred_task(site, cluster):
     target(site, cluster, deferrable=True)
     run_id = site.submit(shell("a", "sleep 300; echo made > @out", compute=TARGET), name="cancelled")
+    # Until then nobody waits for the pod.
+    task = ["dags", "cancelled", "dagRuns", run_id, "taskInstances", "a"]
     eventually(lambda: tasks(site, run_id).get("a") == "deferred", PATIENCE_S)
+    eventually(lambda: site.engine.api.get(*task)["triggerer_job"], PATIENCE_S)
     site.catalog.request_stop(run_id, "cancel", "canceled by test")
     site.engine.cancel(run_id)
     assert eventually(lambda: not pods(cluster), PATIENCE_S)

@@ -31,6 +31,8 @@ from airflow_mlpipe.errors import ConfigError, PermissionDeniedError, ServiceErr
 from airflow_mlpipe.model.compute import ComputeSpec
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec
 from airflow_mlpipe.model.distribution import Distribution
+from airflow_mlpipe.model.operator_call import OperatorCall
+from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.sdk import wait
 from airflow_mlpipe.storage.datastore import open_store
 
@@ -99,6 +101,28 @@ def test_a_chain_passes_data_on_and_the_run_has_a_page(site: ServerSite):
     eventually(lambda: site.dag_run(run.id)["state"] == "success", 10)
     assert "why: no earlier result of this step" in site.task_log(run, "b")
     assert site.engine.portal_url(run.id) == f"{site.engine.api.url}/dags/chain/runs/{run.id}"
+
+
+def test_an_operator_that_waits_gives_its_slot_back_and_goes_on(site: ServerSite, marks: Path):
+    site.engine.api.call("POST", ["connections"], {"connection_id": "marks", "conn_type": "fs"})
+    call = OperatorCall(
+        path="airflow.providers.standard.sensors.filesystem.FileSensor",
+        arguments={
+            "filepath": str(marks / "flag"),
+            "fs_conn_id": "marks",
+            "deferrable": True,
+            "poke_interval": 0.2,
+            "timeout": 60,
+        },
+    )
+    run_id = site.submit(StepSpec(id="a", name="a", kind="operator", operator=call), name="waits")
+    task = ["dags", "waits", "dagRuns", run_id, "taskInstances", "a"]
+    eventually(lambda: site.engine.api.get(*task)["state"] == "deferred")
+    assert site.catalog.step(run_id, "a").status == "running"
+    (marks / "flag").touch()
+    assert site.end_of(run_id).status == "Completed"
+    row = site.catalog.step(run_id, "a")
+    assert (row.status, row.try_number) == ("completed", 1)
 
 
 def test_a_second_run_is_one_task(site: ServerSite):

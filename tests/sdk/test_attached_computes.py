@@ -153,8 +153,8 @@ def test_pod_templates_that_are_harmless():
 
 @pytest.mark.parametrize(
     "name",
-    ["AdlaCompute", "AksCompute", "BatchCompute", "ComputeInstance", "DataFactoryCompute", "DatabricksCompute",
-     "DsvmCompute", "HDInsightCompute", "KustoCompute", "RemoteCompute", "SynapseCompute"],
+    ["AdlaCompute", "AksCompute", "BatchCompute", "ComputeInstance", "DataFactoryCompute", "DsvmCompute",
+     "KustoCompute"],
 )  # fmt: skip
 def test_v1s_other_computes_say_by_name_that_they_are_not_supported(workspace, name):
     kind = getattr(airflow_mlpipe, name)

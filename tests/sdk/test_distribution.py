@@ -20,6 +20,7 @@ from airflow_mlpipe import (
     TensorflowConfiguration,
 )
 from airflow_mlpipe.errors import NotSupportedError, ParameterError, PipelineError
+from airflow_mlpipe.execution.distribution import check_place
 from airflow_mlpipe.model.compute import ComputeSpec
 from airflow_mlpipe.model.distribution import Distribution
 from airflow_mlpipe.model.spec import PipelineSpec
@@ -284,3 +285,16 @@ def test_many_nodes_on_a_cluster(compiled, workspace):
         "step 's': node_count=2 on compute target 'pods' would be as many pods, and a step is one pod; give "
         "node_count=1 and the ranks as process_count_per_node, or use a local or docker target"
     )
+
+
+def test_ranks_on_a_machine_reached_by_ssh(compiled, workspace):
+    workspace.catalog.put_compute(ComputeSpec(name="vm", type="VirtualMachine", kind="ssh"))
+    with pytest.raises(NotSupportedError, match="step 's': ranks are not started on compute target 'vm', which is"):
+        compiled(MpiStep("s", script_name="a.py", compute_target="vm"))
+
+
+def test_a_target_that_was_changed_since_is_looked_at_again():
+    step = StepSpec(id="s", name="s", compute="vm", distribution=Distribution(kind="mpi"))
+    check_place(step, "local", {})
+    with pytest.raises(NotSupportedError, match="step 's': ranks are not started on compute target 'vm', which is"):
+        check_place(step, "ssh", {})

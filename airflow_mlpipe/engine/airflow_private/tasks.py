@@ -134,6 +134,10 @@ class _Supervisor:
     def __init__(self, first_reschedule: datetime | None) -> None:
         self.outcome = Outcome()
         self._first_reschedule = first_reschedule
+        self._kept: dict[str, Any] = {}
+
+    async def asend(self, msg: Any) -> Any:
+        return self.send(msg)
 
     def send(self, msg: Any) -> Any:
         if isinstance(msg, comms.SetXCom):
@@ -146,6 +150,17 @@ class _Supervisor:
             self.outcome.retry_delay_s = msg.retry_delay_seconds
         elif isinstance(msg, comms.GetTaskRescheduleStartDate):
             return comms.TaskRescheduleStartDate(start_date=self._first_reschedule)
+        elif isinstance(msg, comms.GetTaskStateStore):
+            # What an operator keeps for its next try, such as the id of a job elsewhere; here it lasts for this one.
+            if msg.key not in self._kept:
+                return comms.ErrorResponse(error=ErrorType.TASK_STORE_NOT_FOUND)
+            return comms.TaskStateStoreResult(value=self._kept[msg.key])
+        elif isinstance(msg, comms.SetTaskStateStore):
+            self._kept[msg.key] = msg.value
+        elif isinstance(msg, comms.DeleteTaskStateStore):
+            self._kept.pop(msg.key, None)
+        elif isinstance(msg, comms.ClearTaskStateStore):
+            self._kept.clear()
         elif isinstance(msg, comms.GetConnection):
             return _connection(msg.conn_id)
         elif not isinstance(msg, _TAKEN_AS_SAID):

@@ -22,6 +22,9 @@ from airflow_mlpipe.model.compute import KubernetesSettings
 LOOK_S = 2.0
 """How often the pod is looked at, and a reason to end the step asked for."""
 
+CANCEL_S = 5.0
+"""How long Airflow has to end the task of a cancelled run, which ends the pod. Woken then, it would not start again."""
+
 
 class PodTrigger(BaseTrigger):
     """Wakes a step's task when its pod has ended, or is to be ended, and keeps the step's lease alive until then.
@@ -57,7 +60,9 @@ class PodTrigger(BaseTrigger):
         heard_s = time.monotonic()
         while True:
             try:
-                if await asyncio.to_thread(self._beat):
+                stopped_by = await asyncio.to_thread(self._beat)
+                if stopped_by is not None:
+                    await asyncio.sleep(CANCEL_S if stopped_by == "cancel" else 0)
                     break
                 view = view_of(await hook.get_pod(self.found_by["name"], self.found_by["namespace"]))
                 heard_s = time.monotonic()
@@ -86,17 +91,18 @@ class PodTrigger(BaseTrigger):
         await hook.delete_pod(self.found_by["name"], self.found_by["namespace"], GRACE_S)
         await asyncio.to_thread(self._release)
 
-    def _beat(self) -> bool:
-        """Give a sign of life for the step, and tell whether its run is to end."""
+    def _beat(self) -> str | None:
+        """Give a sign of life for the step, and tell what ends its run, ``cancel`` or ``failure``, or None."""
         room = self._room()
         try:
             if self.token is not None and time.monotonic() - self._renewed_s > room.leases.ttl_s / BEATS:
                 room.catalog.renew_lease(self.token, room.leases.ttl_s)
                 self._renewed_s = time.monotonic()
-            return room.catalog.stop_of(self.run_id) is not None
+            stop = room.catalog.stop_of(self.run_id)
+            return None if stop is None else stop.by
         except MlpipeError as error:
             self.log.warning("the catalog of workspace '%s' does not answer now: %s", self.workspace, error.message)
-            return False
+            return None
 
     def _release(self) -> None:
         if self.token is not None:

@@ -1,0 +1,202 @@
+"""Steps that run on a Spark service: a pool of Azure Synapse, or a cluster of HDInsight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from airflow_mlpipe.errors import NotSupportedError, PipelineError
+from airflow_mlpipe.sdk.compute import ComputeTarget
+from airflow_mlpipe.sdk.operator_arguments import ComputeSetting
+from airflow_mlpipe.sdk.operator_step import OperatorStep
+
+_SYNAPSE = "airflow.providers.microsoft.azure.operators.synapse.AzureSynapseRunSparkBatchOperator"
+_LIVY = "airflow.providers.apache.livy.operators.livy.LivyOperator"
+
+
+class SynapseSparkStep(OperatorStep):
+    """Runs a Spark program on a pool of Azure Synapse.
+
+    Data among `arguments` is written as ``Url(data)``: the pool reads and writes it where it lies.
+    """
+
+    def __init__(
+        self,
+        file: str,
+        source_directory: str | None = None,
+        compute_target: str | ComputeTarget | None = None,
+        driver_memory: str | None = None,
+        driver_cores: int | None = None,
+        executor_memory: str | None = None,
+        executor_cores: int | None = None,
+        num_executors: int | None = None,
+        name: str | None = None,
+        app_name: str | None = None,
+        environment: Any = None,
+        arguments: Sequence[Any] | None = None,
+        inputs: Sequence[Any] | None = None,
+        outputs: Sequence[Any] | None = None,
+        conf: Mapping[str, str] | None = None,
+        py_files: Sequence[str] | None = None,
+        jars: Sequence[str] | None = None,
+        files: Sequence[str] | None = None,
+        allow_reuse: bool = True,
+        version: str | None = None,
+        *,
+        class_name: str | None = None,
+        polling_period_s: int = 15,
+        **kwargs: Any,
+    ) -> None:
+        """Describe a step; the parameters are v1's.
+
+        Args:
+            file: address of the program that the pool reaches, ``abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/PATH``.
+            source_directory: not supported: nothing is copied there.
+            compute_target: a :class:`SynapseCompute`.
+            driver_memory: e.g. ``2g``.
+            driver_cores: of the driver.
+            executor_memory: e.g. ``2g``.
+            executor_cores: of each executor.
+            num_executors: how many executors.
+            name: for people; by default the program's file name.
+            app_name: name in Synapse; by default the step's.
+            environment: accepted as in v1, not used.
+            arguments: of the program: texts, pipeline parameters, ``Url(data)``.
+            inputs: data it reads.
+            outputs: data it makes.
+            conf: Spark's settings.
+            py_files: addresses of Python files and archives.
+            jars: addresses of JARs.
+            files: addresses of other files.
+            allow_reuse: whether an earlier result for the same inputs may stand in for running.
+            version: a salt: another one makes old results invalid.
+            class_name: main class, for a JAR.
+            polling_period_s: how often Synapse is asked, in seconds.
+            **kwargs: more parameters of :class:`OperatorStep`: ``retries``, ``timeout_s``, ``airflow``, ...
+
+        Raises:
+            UsageError: if a parameter is not allowed.
+        """
+        shown = _checked("SynapseSparkStep", name, file, source_directory, compute_target)
+        payload = {
+            "name": app_name or shown,
+            "file": file,
+            "class_name": class_name,
+            "arguments": list(arguments or ()),
+            "configuration": dict(conf or {}) or None,
+            "python_files": list(py_files or ()) or None,
+            "jars": list(jars or ()) or None,
+            "files": list(files or ()) or None,
+            "driver_memory": driver_memory,
+            "driver_cores": driver_cores,
+            "executor_memory": executor_memory,
+            "executor_cores": executor_cores,
+            "executor_count": num_executors,
+        }
+        told = {
+            "azure_synapse_conn_id": ComputeSetting("conn_id"),
+            "spark_pool": ComputeSetting("pool_name"),
+            "payload": {key: value for key, value in payload.items() if value is not None},
+            "check_interval": polling_period_s,
+        }
+        super().__init__(
+            shown, _SYNAPSE, inputs, outputs, told,
+            compute_target=compute_target, allow_reuse=allow_reuse, version=version, **kwargs,
+        )  # fmt: skip
+
+
+class HDInsightStep(OperatorStep):
+    """Runs a Spark program on a cluster of HDInsight, through its Livy server.
+
+    Data among `arguments` is written as ``Url(data)``: the cluster reads and writes it where it lies.
+    """
+
+    def __init__(
+        self,
+        file: str,
+        source_directory: str | None = None,
+        compute_target: str | ComputeTarget | None = None,
+        driver_memory: str | None = None,
+        driver_cores: int | None = None,
+        executor_memory: str | None = None,
+        executor_cores: int | None = None,
+        num_executors: int | None = None,
+        name: str | None = None,
+        arguments: Sequence[Any] | None = None,
+        inputs: Sequence[Any] | None = None,
+        outputs: Sequence[Any] | None = None,
+        conf: Mapping[str, str] | None = None,
+        py_files: Sequence[str] | None = None,
+        jars: Sequence[str] | None = None,
+        files: Sequence[str] | None = None,
+        allow_reuse: bool = True,
+        version: str | None = None,
+        *,
+        class_name: str | None = None,
+        polling_period_s: int = 15,
+        **kwargs: Any,
+    ) -> None:
+        """Describe a step.
+
+        Args:
+            file: address of the program that the cluster reaches, e.g. ``wasbs://CONTAINER@ACCOUNT.../job.py``.
+            source_directory: not supported: nothing is copied there.
+            compute_target: a :class:`HDInsightCompute`.
+            driver_memory: e.g. ``2g``.
+            driver_cores: of the driver.
+            executor_memory: e.g. ``2g``.
+            executor_cores: of each executor.
+            num_executors: how many executors.
+            name: for people; by default the program's file name.
+            arguments: of the program: texts, numbers, pipeline parameters, ``Url(data)``.
+            inputs: data it reads.
+            outputs: data it makes.
+            conf: Spark's settings.
+            py_files: addresses of Python files and archives.
+            jars: addresses of JARs.
+            files: addresses of other files.
+            allow_reuse: whether an earlier result for the same inputs may stand in for running.
+            version: a salt: another one makes old results invalid.
+            class_name: main class, for a JAR.
+            polling_period_s: how often Livy is asked, in seconds.
+            **kwargs: more parameters of :class:`OperatorStep`: ``retries``, ``timeout_s``, ``airflow``, ...
+
+        Raises:
+            UsageError: if a parameter is not allowed.
+        """
+        shown = _checked("HDInsightStep", name, file, source_directory, compute_target)
+        told = {
+            "livy_conn_id": ComputeSetting("conn_id"),
+            "file": file,
+            "class_name": class_name,
+            "args": list(arguments or ()),
+            "conf": dict(conf or {}),
+            "py_files": list(py_files or ()),
+            "jars": list(jars or ()),
+            "files": list(files or ()),
+            "driver_memory": driver_memory,
+            "driver_cores": driver_cores,
+            "executor_memory": executor_memory,
+            "executor_cores": executor_cores,
+            "num_executors": num_executors,
+            "polling_interval": polling_period_s,
+        }
+        super().__init__(
+            shown, _LIVY, inputs, outputs, {key: value for key, value in told.items() if value not in (None, [], {})},
+            compute_target=compute_target, allow_reuse=allow_reuse, version=version, **kwargs,
+        )  # fmt: skip
+
+
+def _checked(
+    kind: str, name: str | None, file: str, source_directory: str | None, compute_target: str | ComputeTarget | None
+) -> str:
+    """Return what the step is called."""
+    shown = name or str(file).rpartition("/")[2] or kind
+    if source_directory is not None or "://" not in str(file):
+        raise NotSupportedError(
+            f"{kind} '{shown}': nothing is copied to the service: put the program where it reaches it and give its "
+            "address, such as file='abfss://container@account.dfs.core.windows.net/job.py', without source_directory"
+        )
+    if compute_target is None:
+        raise PipelineError(f"{kind} '{shown}': compute_target is missing")
+    return shown

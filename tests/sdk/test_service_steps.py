@@ -1,0 +1,89 @@
+"""Steps that hand their work to a service: what its operator is told."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+
+from airflow_mlpipe import (
+    ComputeTarget,
+    HDInsightCompute,
+    HDInsightStep,
+    Pipeline,
+    PipelineData,
+    SynapseCompute,
+    SynapseSparkStep,
+    Url,
+)
+from airflow_mlpipe.errors import NotSupportedError, ParameterError, PipelineError
+from airflow_mlpipe.sdk.compile import compile_pipeline
+
+FILE = "abfss://jobs@lake.dfs.core.windows.net/job.py"
+
+
+def spec_of(workspace, step):
+    return compile_pipeline(Pipeline(workspace, steps=[step])).spec
+
+
+def told(workspace, step):
+    call = spec_of(workspace, step).steps[0].operator
+    return call.filled(lambda piece: f"{piece.kind}:{piece.value}")
+
+
+def test_a_synapse_step(workspace):
+    ComputeTarget.attach(workspace, "pool", SynapseCompute.attach_configuration(None, pool_name="small"))
+    assert ComputeTarget(workspace, "pool").serialize()["properties"] == {
+        "connId": "azure_synapse_default", "pool_name": "small",
+    }  # fmt: skip
+    out = PipelineData("out")
+    step = SynapseSparkStep(
+        FILE, compute_target="pool", outputs=[out], arguments=["--out", Url(out)], driver_memory="2g", driver_cores=2,
+        executor_memory="4g", executor_cores=4, num_executors=3, conf={"spark.x": "1"}, py_files=["abfss://x/y.zip"],
+    )  # fmt: skip
+    assert (step.name, step.allow_reuse) == ("job.py", True)
+    assert told(workspace, step) == {
+        "azure_synapse_conn_id": "compute:conn_id",
+        "spark_pool": "compute:pool_name",
+        "check_interval": 15,
+        "payload": {
+            "name": "job.py", "file": FILE, "arguments": ["--out", "output_url:out"], "configuration": {"spark.x": "1"},
+            "python_files": ["abfss://x/y.zip"], "driver_memory": "2g", "driver_cores": 2, "executor_memory": "4g",
+            "executor_cores": 4, "executor_count": 3,
+        },
+    }  # fmt: skip
+
+
+def test_a_step_on_hdinsight(workspace):
+    ComputeTarget.attach(workspace, "cluster", HDInsightCompute.attach_configuration(conn_id="livy"))
+    step = HDInsightStep(FILE, name="job", compute_target="cluster", arguments=[1, "x"], num_executors=2)
+    assert told(workspace, step) == {
+        "livy_conn_id": "compute:conn_id", "file": FILE, "args": [1, "x"], "num_executors": 2, "polling_interval": 15,
+    }  # fmt: skip
+
+
+@pytest.mark.airflow
+def test_airflows_own_operators_take_these_arguments(workspace):
+    if find_spec("airflow.providers.microsoft") is None or find_spec("airflow.providers.apache") is None:
+        pytest.skip("Airflow's providers are not installed: pip install 'airflow-mlpipe[synapse,hdinsight]'")
+    from airflow_mlpipe.engine.operator_factory import check_operators
+
+    ComputeTarget.attach(workspace, "pool", SynapseCompute.attach_configuration(None, pool_name="small"))
+    check_operators(spec_of(workspace, SynapseSparkStep(FILE, compute_target="pool", arguments=["x"])), {})
+    ComputeTarget.attach(workspace, "cluster", HDInsightCompute.attach_configuration())
+    check_operators(spec_of(workspace, HDInsightStep(FILE, compute_target="cluster", driver_memory="1g")), {})
+
+
+@pytest.mark.parametrize("kind", [SynapseSparkStep, HDInsightStep])
+def test_what_is_not_allowed_is_named(kind):
+    with pytest.raises(NotSupportedError, match=f"{kind.__name__} 'job.py': nothing is copied to the service"):
+        kind("job.py", "src", "pool")
+    with pytest.raises(PipelineError, match=f"{kind.__name__} 'job.py': compute_target is missing"):
+        kind(FILE)
+
+
+def test_secrets_are_refused():
+    with pytest.raises(ParameterError, match="password is a secret"):
+        HDInsightCompute.attach_configuration("me", "cluster", password="x")
+    with pytest.raises(ParameterError, match="pool_name is missing"):
+        SynapseCompute.attach_configuration()
