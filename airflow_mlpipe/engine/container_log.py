@@ -20,7 +20,7 @@ _HEADER_BYTES = 8
 _STDERR = 2
 _CHUNK_BYTES = 1 << 16
 _PAUSE_S = 0.1
-_TRIES = 3
+_TRIES = 5
 _END_S = 2.0
 _STALLED_S = 10.0
 """How long nothing may come of a container that has ended before its log is asked for again."""
@@ -35,6 +35,7 @@ class ContainerLog:
         self._container = container
         self._paths = (stdout, stderr)
         self._entries = 0
+        self._last = b""
         self._ended = threading.Event()
         self._given_up = threading.Event()
         self._stream: Any = None
@@ -103,10 +104,16 @@ class ContainerLog:
                 for stream, content in self._entries_from(self._entries, follow=not over):
                     (stderr if stream == _STDERR else stdout).write(content)
                     self._entries += 1
+                    self._last = content
                 self._trouble = None
-                # The stream has come to its own end. It has that with the container, of which others hear at once.
-                if over or self._ended.wait(_END_S):
+                # The stream has come to an end. With the container, of which others hear at once? A connection that
+                # was cut may end in the same way.
+                if (over or self._ended.wait(_END_S)) and self._has_last():
                     return
+                if over:
+                    tries_left -= 1
+                    if not tries_left:
+                        raise ConnectionError("the end of the log did not come")
             except (APIError, DockerException, RequestException, HTTPError, ConnectionError, TimeoutError) as error:
                 self._trouble = error
                 if over:
@@ -115,11 +122,16 @@ class ContainerLog:
                         return
                 time.sleep(_PAUSE_S)
 
-    def _entries_from(self, passed: int, *, follow: bool) -> Iterator[tuple[int, bytes]]:
+    def _has_last(self) -> bool:
+        """Whether the last entry of the log of a container that has ended is the one that was copied last."""
+        found = [content for _, content in self._entries_from(0, follow=False, tail="1")]
+        return not found or found[-1] == self._last
+
+    def _entries_from(self, passed: int, *, follow: bool, tail: str = "all") -> Iterator[tuple[int, bytes]]:
         """Yield the entries of the log behind the first `passed`: stream and content. Raises unless it comes whole."""
         client = self._client
         url = f"{client.base_url}/v{client.api_version}/containers/{self._container}/logs"
-        wanted = {"stdout": 1, "stderr": 1, "follow": int(follow)}
+        wanted = {"stdout": 1, "stderr": 1, "follow": int(follow), "tail": tail}
         with client.get(url, params=wanted, stream=True, timeout=(client.timeout, None)) as response:
             response.raise_for_status()
             self._stream = response

@@ -7,13 +7,14 @@ import os
 import re
 import tarfile
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from pathlib import Path
 
-from airflow_mlpipe.engine.docker_engine import LABEL, DockerEngine, refusals
+from airflow_mlpipe.engine.docker_engine import LABEL, DockerEngine, refusals, url_of
 from airflow_mlpipe.engine.images import Images, followed
 from airflow_mlpipe.errors import ConfigError, EnvironmentBuildError, ServiceError, StepStoppedError
 from airflow_mlpipe.execution.image_recipe import BUILD_ARGUMENTS, DOCKERFILE, ImageRecipe, image_recipe
-from airflow_mlpipe.execution.uv import STOP_CHECK_S, Say
+from airflow_mlpipe.execution.uv import STOP_CHECK_S, Say, never
 from airflow_mlpipe.model.compute import ComputeSpec, DockerSettings
 from airflow_mlpipe.model.digest import digest_bytes, hex_part
 from airflow_mlpipe.model.environment import EnvironmentLock, EnvironmentSpec
@@ -196,3 +197,23 @@ def _context(recipe: ImageRecipe) -> io.BytesIO:
 def _failed(environment: str, error: str, lines: list[str]) -> EnvironmentBuildError:
     head = f"environment '{environment}': its image cannot be built: {' '.join(error.split())}"
     return EnvironmentBuildError("\n".join([head, *(f"    {line}" for line in lines[-_LINES:])]))
+
+
+def build_at(
+    workspace: Path, compute: ComputeSpec, spec: EnvironmentSpec, lock: EnvironmentLock | None, say: Say
+) -> str:
+    """Return the name of an environment's image, built by the engine of a compute target if need be.
+
+    Args:
+        workspace: the workspace's own folder.
+        compute: a target of kind docker, as it really runs.
+        spec: the environment.
+        lock: its packages; None for an image as it is.
+        say: given each line of progress.
+
+    Raises:
+        ConfigError, EnvironmentBuildError, ServiceError: as :meth:`ImageBuilder.provide`.
+    """
+    with closing(DockerEngine.at(url_of(compute))) as engine:
+        builder = ImageBuilder(engine, compute, Images(engine, compute, workspace))
+        return builder.provide(spec, lock, say=say, stop=never)

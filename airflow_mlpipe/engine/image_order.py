@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 
-from airflow_mlpipe.engine.docker_engine import DockerEngine, url_of
-from airflow_mlpipe.engine.image_build import ImageBuilder
-from airflow_mlpipe.engine.images import Images
+from airflow_mlpipe.engine.image_build import build_at
 from airflow_mlpipe.engine.room import Room
 from airflow_mlpipe.errors import ConfigError
-from airflow_mlpipe.execution.uv import Say, never
+from airflow_mlpipe.execution.uv import Say
 from airflow_mlpipe.model.environment import EnvironmentLock, EnvironmentSpec
 from airflow_mlpipe.model.target import effective
 
@@ -34,6 +31,4 @@ def build_on(workspace: Path, target: str, spec: EnvironmentSpec, lock: Environm
     compute = effective(find(target), find, room.config.get("settings", {}))
     if compute.kind != "docker":
         raise ConfigError(f"image_build_compute='{target}' runs steps by {compute.kind}; name a DockerCompute")
-    with closing(DockerEngine.at(url_of(compute))) as engine:
-        builder = ImageBuilder(engine, compute, Images(engine, compute, workspace))
-        return builder.provide(spec, lock, say=say, stop=never)
+    return build_at(workspace, compute, spec, lock, say)

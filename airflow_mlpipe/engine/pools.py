@@ -64,7 +64,7 @@ class Pools:
         except PermissionDeniedError as error:
             raise PermissionDeniedError(
                 f"{needed_by} needs Airflow's pool '{name}' with {slots} slots, which user "
-                f"'{self._api.login.user}' may not make; ask for: airflow pools set '{name}' {slots} '{DESCRIPTION}'"
+                f"'{self._api.login.user}' may not make; ask for: {_command(name, slots)}"
             ) from error
 
     def missing(self, computes: Iterable[str]) -> list[str]:
@@ -89,7 +89,11 @@ def slots_of(limit: int | None) -> int:
 
 def command(compute: str, limit: int | None) -> str:
     """Return the command that makes the pool of a compute target."""
-    return f"airflow pools set --include-deferred '{pool_of(compute)}' {slots_of(limit)} '{DESCRIPTION}'"
+    return _command(pool_of(compute), slots_of(limit))
+
+
+def _command(pool: str, slots: int) -> str:
+    return f"airflow pools set --include-deferred '{pool}' {slots} '{DESCRIPTION}'"
 
 
 def missing_text(compute: str, limit: int | None) -> str:

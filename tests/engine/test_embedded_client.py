@@ -49,7 +49,7 @@ def test_a_cancelled_run_does_not_start_a_dispatcher(workspace):
 
 def test_a_process_of_ours_sees_the_packages_that_its_parent_sees():
     # Another path would be another environment to the reuse keys, and what is installed would be read anew each time.
-    code = "from airflow_mlpipe.execution.environments import _signature; print(_signature())"
+    code = "from airflow_mlpipe.execution.environments import _signature, this_one; print(_signature(this_one()))"
     environments = [
         subprocess.run(
             [sys.executable, "-c", code],

@@ -204,7 +204,8 @@ def test_four_ranks_of_mpi_sum_a_vector(bench):
 def test_an_abort_of_mpi(bench):
     job = bench.stage(bench.python(ALLREDUCE, arguments=(Argument(value="abort"),), distribution=spread("mpi")))
     assert launch(job).code == 7
-    assert "MPI_ABORT was invoked on rank 1" in job.stderr.read_text()
+    # What mpirun says of it comes and goes.
+    assert "rank 1 of 4 exited with code 7" in job.stderr.read_text()
 
 
 @pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")

@@ -71,13 +71,6 @@ def test_a_pod_that_no_node_takes_is_given_up_in_time(site, cluster):
         site.go(step(WRITE))
 
 
-def test_the_startup_has_the_time_of_staging_in_addition(site, cluster):
-    """Staging goes on while the pod is Pending: the provider's own timeout would count it."""
-    target(site, cluster, startup_timeout_s=30, staging_timeout_s=0.2)
-    with pytest.raises(ExecutionError, match=r"did not get its inputs within 0.2 s; see staging_timeout_s"):
-        site.go(step(WRITE))
-
-
 def test_an_evicted_pod_fails_with_its_reason(site, cluster):
     with meanwhile(lambda: site.go(step(f"{WRITE} ; sleep 60"))) as ending:
         cluster.faults.evict(site.running(ending).metadata.name)

@@ -181,7 +181,7 @@ def meanwhile(work: Callable[[], Any]) -> Iterator[Future[Any]]:
 
 
 def _work(folder: str, run_id: str, step_id: str, number: str) -> None:
-    ti = SimpleNamespace(dag_id="d", task_id="t", map_index=-1, try_number=int(number))
+    ti = SimpleNamespace(dag_id="d", task_id="t", map_index=-1, try_number=int(number), max_tries=1)
     context = {"ti": ti, "run_id": "r", "dag": SimpleNamespace()}
     attempt = Attempt(number=int(number), last=False, on_line=lambda _, line: print(line, flush=True), context=context)
     Room(Path(folder)).run(run_id).step(step_id, attempt)

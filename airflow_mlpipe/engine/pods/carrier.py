@@ -30,6 +30,7 @@ from airflow_mlpipe.execution.software import IMAGE
 from airflow_mlpipe.execution.variables import variables
 from airflow_mlpipe.model.compute import ComputeSpec, KubernetesSettings
 from airflow_mlpipe.model.environment import EnvironmentLock
+from airflow_mlpipe.model.target import effective
 from airflow_mlpipe.storage.atomic import system_errors
 
 _log = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ class InPods:
         environment = order.step.environment
         lock = None if site.environments is None else site.environments.lock(environment)
         if lock is not None or environment.dockerfile:
-            return self._built(order, lock)
+            return self._built(order, site, lock)
         image = environment.image or settings.image
         if image is None:
             raise ConfigError(
@@ -163,7 +164,7 @@ class InPods:
             )
         return image
 
-    def _built(self, order: Order, lock: EnvironmentLock | None) -> str:
+    def _built(self, order: Order, site: Site, lock: EnvironmentLock | None) -> str:
         """Return the image of an environment that asks for more than an image, built if need be: no pod installs."""
         step, builder = order.step, self.settings.get(IMAGE_BUILDER)
         if builder is None:
@@ -174,12 +175,19 @@ class InPods:
                 f"'{IMAGE_BUILDER}' to a DockerCompute that pushes to a registry of the cluster, or give the "
                 "environment an image that has all: Environment.from_docker_image(...)"
             )
-        from airflow_mlpipe.engine.image_order import build_on
+        # Here, not above: most pods need no library of Docker's.
+        from airflow_mlpipe.engine.image_build import build_at
 
         def say(line: str) -> None:
             _log.info("step '%s': %s", step.name, line)
 
-        return build_on(order.run.workspace, str(builder), step.environment, lock, say)
+        find = site.catalog.get_compute
+        target = effective(find(str(builder)), find, self.settings)
+        if target.kind != "docker":
+            raise ConfigError(
+                f"setting '{IMAGE_BUILDER}': '{builder}' runs steps by {target.kind}; name a DockerCompute"
+            )
+        return build_at(order.run.workspace, target, step.environment, lock, say)
 
     def _helper(self, settings: KubernetesSettings) -> str:
         helper = settings.helper_image or self.settings.get(HELPER_IMAGE)
