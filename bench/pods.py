@@ -1,6 +1,6 @@
 """Measure what a step in a pod costs over a bare KubernetesPodOperator with the same command, 20 MB in and 20 MB out.
 
-    .venv/bin/python bench/kubernetes.py [ROUNDS]       # as root, with a Docker engine
+    .venv/bin/python bench/pods.py [ROUNDS]       # as root, with a Docker engine
 
 Both run in this process on the stand-in for a cluster, one after the other, each time with another input. The bare
 operator waits for its pod with its own pauses, which are part of what it takes, and has its data where it runs; so the
