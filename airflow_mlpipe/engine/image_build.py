@@ -14,11 +14,11 @@ from airflow_mlpipe.engine.docker_engine import LABEL, DockerEngine, refusals, u
 from airflow_mlpipe.engine.images import Images, followed
 from airflow_mlpipe.errors import ConfigError, EnvironmentBuildError, ServiceError, StepStoppedError
 from airflow_mlpipe.execution.image_recipe import BUILD_ARGUMENTS, DOCKERFILE, ImageRecipe, image_recipe
-from airflow_mlpipe.execution.uv import STOP_CHECK_S, Say, never
+from airflow_mlpipe.execution.turn import take_turn
+from airflow_mlpipe.execution.uv import Say, never
 from airflow_mlpipe.model.compute import ComputeSpec, DockerSettings
 from airflow_mlpipe.model.digest import digest_bytes, hex_part
 from airflow_mlpipe.model.environment import EnvironmentLock, EnvironmentSpec
-from airflow_mlpipe.storage.atomic import system_errors
 from airflow_mlpipe.storage.home import home
 
 BUILT_LABEL = f"{LABEL}.environment"
@@ -103,7 +103,8 @@ class ImageBuilder:
         if self._images.present(name) is not None:
             return name
         with ExitStack() as stack:
-            self._take_turn(stack, key, environment, say, stop)
+            turn = home() / "images" / f"{key}.lock"
+            take_turn(stack, turn, environment, what="the image of ", say=say, stop=stop)
             if self._images.present(name) is not None or (registry and self._images.pulled(name, stop)):
                 return name
             say(f"building image {name} of environment '{environment}'")
@@ -153,27 +154,6 @@ class ImageBuilder:
                 f"image {name} of environment '{environment}' is built and cannot be pushed: {reason}; see the "
                 f"connection '{self._settings.registry_conn_id}' of compute target '{self._compute.name}'"
             )
-
-    def _take_turn(
-        self, stack: ExitStack, key: str, environment: str, say: Say, stop: Callable[[], str | None]
-    ) -> None:
-        """Hold the right to build an image until `stack` is closed; on this machine one builds, the others wait."""
-        from filelock import FileLock, Timeout
-
-        folder = home() / "images"
-        with system_errors("write", folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        turn, told = FileLock(folder / f"{key}.lock"), False
-        while True:
-            try:
-                stack.enter_context(turn.acquire(timeout=STOP_CHECK_S if told else 0))
-                return
-            except Timeout:
-                if not told:
-                    say(f"waiting: another process builds the image of environment '{environment}'")
-                    told = True
-                if (reason := stop()) is not None:
-                    raise StepStoppedError(f"environment '{environment}' is not built: {reason}") from None
 
 
 def _build_arguments(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -17,11 +17,12 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from airflow_mlpipe.errors import EnvironmentBuildError, StepStoppedError
+from airflow_mlpipe.errors import EnvironmentBuildError
 from airflow_mlpipe.execution.conda import find_conda
 from airflow_mlpipe.execution.core import PACKAGE, core_beside, core_digest, own_minor
 from airflow_mlpipe.execution.interpreters import base_interpreter, interpreter
-from airflow_mlpipe.execution.uv import STOP_CHECK_S, Say, find_uv, never, run_tool, silent
+from airflow_mlpipe.execution.turn import take_turn
+from airflow_mlpipe.execution.uv import Say, find_uv, never, run_tool, silent
 from airflow_mlpipe.model.digest import JsonValue, digest_json, hex_part
 from airflow_mlpipe.model.environment import EnvironmentLock
 from airflow_mlpipe.storage.atomic import system_errors
@@ -107,10 +108,8 @@ class Venvs:
         found = None if anew else self._found(key)
         if found is not None:
             return found
-        with system_errors("write", self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            self._take_turn(stack, key, name, say, stop)
+            take_turn(stack, self.root / f"{key}.lock", name, say=say, stop=stop)
             found = None if anew else self._found(key)
             if found is None:
                 found = self._build(key, lock, name, say, stop)
@@ -153,24 +152,6 @@ class Venvs:
             pass
         venv.close()
         return None
-
-    def _take_turn(self, stack: ExitStack, key: str, name: str, say: Say, stop: Callable[[], str | None]) -> None:
-        """Hold the right to build an environment until `stack` is closed."""
-        from filelock import FileLock, Timeout
-
-        turn = FileLock(self.root / f"{key}.lock")
-        told = False
-        while True:
-            try:
-                stack.enter_context(turn.acquire(timeout=STOP_CHECK_S if told else 0))
-                return
-            except Timeout:
-                if not told:
-                    say(f"waiting: another process builds environment '{name}'")
-                    told = True
-                reason = stop()
-                if reason is not None:
-                    raise StepStoppedError(f"environment '{name}' is not built: {reason}") from None
 
     def _build(self, key: str, lock: EnvironmentLock, name: str, say: Say, stop: Callable[[], str | None]) -> Venv:
         if self._record(key).exists():
