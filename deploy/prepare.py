@@ -45,8 +45,9 @@ def main() -> None:
 
 def make_database(url: str) -> None:
     """Make the catalog's database on the server of `url`, unless there is one."""
-    name = urlsplit(url).path.lstrip("/")
-    with psycopg.connect(url.replace(f"/{name}", "/postgres", 1), autocommit=True) as server:
+    parts = urlsplit(url)
+    name = parts.path.lstrip("/")
+    with psycopg.connect(parts._replace(path="/postgres").geturl(), autocommit=True) as server:
         if server.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone() is None:
             server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
