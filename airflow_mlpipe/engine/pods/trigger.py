@@ -66,6 +66,8 @@ class PodTrigger(BaseTrigger):
                     break
                 view = view_of(await hook.get_pod(self.found_by["name"], self.found_by["namespace"]))
                 heard_s = time.monotonic()
+                # Also of a pod that has ended: its step ran until a moment ago.
+                waits.note(view, heard_s)
                 if is_over(view) or view.lost is not None:
                     break
                 waits.check(view, heard_s)

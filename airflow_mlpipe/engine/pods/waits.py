@@ -51,17 +51,21 @@ class Waits:
         for stage in self.spent_s:
             self.spent_s[stage] = max(self.spent_s[stage], spent_s.get(stage, 0.0))
 
+    def note(self, view: PodView, now_s: float) -> None:
+        """Count the time since the last look at the pod; `now_s` is in seconds by any steady clock."""
+        if self._stage is not None:
+            self.spent_s[self._stage] += max(0.0, now_s - self._at_s)
+        self._stage, self._at_s = stage_of(view), now_s
+
     def check(self, view: PodView, now_s: float) -> None:
-        """Take note of a look at the pod at the time `now_s`, in seconds by any steady clock.
+        """Take note of a look at the pod as :meth:`note` does, and see to the bounds.
 
         Raises:
             ConfigError: if an image does not exist, or a container cannot be made as it is specified.
             ExecutionError: if a wait has taken too long; not for the step's own time, see `timed_out`.
         """
-        stage, before = stage_of(view), self._stage
-        if before is not None:
-            self.spent_s[before] += max(0.0, now_s - self._at_s)
-        self._stage, self._at_s = stage, now_s
+        self.note(view, now_s)
+        stage = stage_of(view)
         if stage == "run":
             self.timed_out = self.timeout_s is not None and self.spent_s["run"] >= self.timeout_s
             return
