@@ -8,6 +8,7 @@ import pytest
 from container_engine import Engine
 from docker_site import TARGET, containers, output_of, put_target, try_step
 from engine_site import Site, shell
+from rank_program import ADD
 
 from airflow_mlpipe.errors import StepFailedError, StepStoppedError
 from airflow_mlpipe.model.distribution import Distribution
@@ -15,23 +16,6 @@ from airflow_mlpipe.model.distribution import Distribution
 pytestmark = [pytest.mark.airflow, pytest.mark.docker]
 
 TWO = Distribution(kind="pytorch", nodes=2, backend="gloo")
-
-ADD = """
-import os
-from multiprocessing.connection import Client, Listener
-import sys, time
-address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-if os.environ["RANK"] == "0":
-    with Listener(address) as listener, listener.accept() as other:
-        open(sys.argv[1], "w").write(str(1 + other.recv()))
-else:
-    for _ in range(500):
-        try:
-            Client(address).send(2)
-            break
-        except ConnectionRefusedError:
-            time.sleep(0.02)
-"""
 
 
 @pytest.fixture(scope="module")

@@ -8,28 +8,12 @@ import pytest
 from cluster_site import Cluster
 from engine_site import eventually, shell
 from pod_site import CONNECTION, TARGET, PodSite, connection, pods, target
+from rank_program import ADD
 
 from airflow_mlpipe.errors import NotSupportedError, StepFailedError
 from airflow_mlpipe.model.distribution import Distribution
 
 pytestmark = [pytest.mark.k8s, pytest.mark.docker, pytest.mark.airflow]
-
-ADD = """
-import os, sys, time
-from multiprocessing.connection import Client, Listener
-address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-print("rank", os.environ["RANK"])
-if os.environ["RANK"] == "0":
-    with Listener(address) as listener, listener.accept() as other:
-        open(sys.argv[1], "w").write(str(1 + other.recv()))
-else:
-    for _ in range(500):
-        try:
-            Client(address).send(2)
-            break
-        except ConnectionRefusedError:
-            time.sleep(0.02)
-"""
 
 
 @pytest.fixture

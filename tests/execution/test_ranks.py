@@ -31,13 +31,19 @@ MPI = pytest.param("mpi", marks=needs_mpirun)
 SOON_S = 4.0
 
 TELL = """
-import json, os, sys
+import json, os, sys, time
 folder = sys.argv[1]
 os.makedirs(folder, exist_ok=True)
 names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "TF_CONFIG")
 names += tuple(name for name in os.environ if name.startswith(("AZ_", "AZUREML_NODE")))
-with open(os.path.join(folder, os.environ["RANK"]), "w") as file:
+draft = folder + "-" + os.environ["RANK"]
+with open(draft, "w") as file:
     json.dump({name: os.environ.get(name) for name in names}, file)
+os.replace(draft, os.path.join(folder, os.environ["RANK"]))
+# Parameter servers are ended with the workers, and have to have told by then.
+deadline = time.monotonic() + 60
+while len(os.listdir(folder)) < int(os.environ["WORLD_SIZE"]) and time.monotonic() < deadline:
+    time.sleep(0.01)
 """
 
 # Of a library that every Open MPI brings, so that the test needs no package.

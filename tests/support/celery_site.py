@@ -23,6 +23,7 @@ import psutil
 import yaml
 
 from airflow_mlpipe.engine.rest import AirflowApi, Login
+from airflow_mlpipe.storage.mount_points import release_mounts
 
 REDIS = shutil.which("redis-server")
 COMPOSE = Path(__file__).parents[2] / "docker-compose.yaml"
@@ -122,9 +123,10 @@ class CelerySite:
         return (self.folder / f"{name}.log").read_text(errors="replace")
 
     def stop(self) -> None:
-        """End everything."""
+        """End everything. A worker that was killed leaves its mounts behind, which nobody could remove."""
         for name in list(self.processes):
             self.lose(name)
+        release_mounts(self.folder)
 
     def _env_on(self, name: str) -> dict[str, str]:
         machine = self.machine(name)
