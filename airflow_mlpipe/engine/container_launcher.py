@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
 from contextlib import closing
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,33 +61,23 @@ class ContainerLauncher:
             EnvironmentBuildError: if its image cannot be built.
             UnreachableError: if the engine does not answer, or the image cannot be pulled now.
         """
-        spec, name = order.step.environment, order.step.name
-
-        def say(line: str) -> None:
-            _log.info("step '%s': %s", name, line)
-            if order.on_line is not None:
-                order.on_line("stdout", line)
+        spec = order.step.environment
 
         # Before anything is waited for.
         limits_of(order.step, self._compute)
-        lock = None if site.environments is None else site.environments.lock(spec, say=say)
+        lock = None if site.environments is None else site.environments.lock(spec, say=order.say)
         with closing(DockerEngine.at(self._url)) as engine:
             images = Images(engine, self._compute, self._room.folder)
-            self._image = ImageBuilder(engine, self._compute, images).provide(spec, lock, say=say, stop=order.stop)
+            self._image = ImageBuilder(engine, self._compute, images).provide(
+                spec, lock, say=order.say, stop=order.stop
+            )
         return IMAGE
 
     def end_tries(self, tries: Path) -> None:
         """End the containers of earlier tries."""
         end_containers(tries)
 
-    def launch(
-        self,
-        job: StepJob,
-        *,
-        stop: Callable[[], str | None],
-        on_line: Callable[[str, str], None] | None,
-        now: Callable[[], datetime],
-    ) -> Exit:
+    def launch(self, job: StepJob, order: Order) -> Exit:
         """Run the job's container and wait for it; when this returns or raises, there is no container of it.
 
         Raises:
@@ -100,20 +88,17 @@ class ContainerLauncher:
         """
         container = self._container(job)
         labels = container.labels
-        with watched(self._url, labels):
+        with watched(self._url, labels), closing(container.engine):
             place = note(job.work, self._url, labels)
             try:
                 with explained_for(job.step, self._compute, self._url):
                     self._create(container, job)
-                    started_at = now()
+                    started_at = order.now()
                     container.start()
-                ended = follow(container, job, stop, on_line)
-            except BaseException:
+                ended = follow(container, job, order.stop, order.on_line)
+                ended_at = order.now()
+            finally:
                 self._remove(container, place)
-                raise
-            ended_at = now()
-            self._remove(container, place)
-            container.engine.close()
         return Exit(
             code=ended.code,
             started_at=started_at,

@@ -75,14 +75,7 @@ class OperatorLauncher:
         """Return the interpreter of this process."""
         return this_interpreter()
 
-    def launch(
-        self,
-        job: StepJob,
-        *,
-        stop: Callable[[], str | None],
-        on_line: Callable[[str, str], None] | None,
-        now: Callable[[], datetime],
-    ) -> Exit:
+    def launch(self, job: StepJob, order: Order) -> Exit:
         """Make the job's operator and run it to its end.
 
         Raises:
@@ -94,11 +87,11 @@ class OperatorLauncher:
         assert call is not None
         places = OperatorPlaces(job, self._site, self._compute)
         operator = make_operator(job.step, call.filled(places.value, self._rendered(job)))
-        started_at = now()
+        started_at = order.now()
         code = 0
         with (
-            kept_log(job.stdout, on_line),
-            watching(operator.on_kill, stop, job.step.timeout_s, operator.log.warning) as watch,
+            kept_log(job.stdout, order.on_line),
+            watching(operator.on_kill, order.stop, job.step.timeout_s, operator.log.warning) as watch,
         ):
             try:
                 self._keep(self._result(operator), job)
@@ -108,13 +101,13 @@ class OperatorLauncher:
                 code = 1
             except Exception:
                 code = 1
-                self._tell(job, on_line)
+                self._tell(job, order.on_line)
             except BaseException:
                 watch.kill(operator.on_kill, operator.log.warning)
                 raise
         if code == 0 and not watch.ended:
             places.fetch()
-        return _exit(code, watch, started_at, now())
+        return _exit(code, watch, started_at, order.now())
 
     def end_tries(self, tries: Path) -> None:
         """Do nothing: an operator ends with its task."""

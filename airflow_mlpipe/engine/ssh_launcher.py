@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,14 +82,7 @@ class SshLauncher:
             )
         return self._software
 
-    def launch(
-        self,
-        job: StepJob,
-        *,
-        stop: Callable[[], str | None],
-        on_line: Callable[[str, str], None] | None,
-        now: Callable[[], datetime],
-    ) -> Exit:
+    def launch(self, job: StepJob, order: Order) -> Exit:
         """Lay the job's files there, run its command, and bring back what it leaves.
 
         Raises:
@@ -102,12 +94,12 @@ class SshLauncher:
             session.run(f"rm -rf {shlex.quote(place.base)}")
             try:
                 self._lay(job, session, place)
-                started_at = now()
-                with _following(job, session, place, on_line) as follow:
+                started_at = order.now()
+                with _following(job, session, place, order.on_line) as follow:
                     channel = session.start("sh", place.of("run.sh"))
-                    stopped, timed_out = self._wait(channel, job, session, place, stop, follow)
+                    stopped, timed_out = self._wait(channel, job, session, place, order.stop, follow)
                     code = channel.exit_status
-                    ended_at = now()
+                    ended_at = order.now()
                 self._bring_back(job, session, place, ended_well=code == 0)
             finally:
                 session.run(f"rm -rf {shlex.quote(place.base)}")

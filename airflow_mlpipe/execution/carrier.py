@@ -6,6 +6,7 @@ back. Whatever the carrier is, a try ends in the same way: with what it left, or
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ from airflow_mlpipe.execution.kept import Kept
 from airflow_mlpipe.execution.launch import Exit
 from airflow_mlpipe.execution.site import Site
 from airflow_mlpipe.model.step import StepSpec
+
+_log = logging.getLogger(__name__)
 
 
 def _never() -> None:
@@ -50,6 +53,12 @@ class Order:
     stop: Callable[[], str | None] = _never
     on_line: Callable[[str, str], None] | None = None
     now: Callable[[], datetime] = _now
+
+    def say(self, line: str) -> None:
+        """Write what is done for the step before it starts, a line, into its log and into that of this process."""
+        _log.info("step '%s': %s", self.step.name, line)
+        if self.on_line is not None:
+            self.on_line("stdout", line)
 
 
 class StepPaused(Exception):

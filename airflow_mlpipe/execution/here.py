@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -42,15 +40,8 @@ class Launcher(Protocol):
             UsageError: if there is no such software, or it is not what the step asks for.
         """
 
-    def launch(
-        self,
-        job: StepJob,
-        *,
-        stop: Callable[[], str | None],
-        on_line: Callable[[str, str], None] | None,
-        now: Callable[[], datetime],
-    ) -> Exit:
-        """Run the job's process and wait for it; see :func:`airflow_mlpipe.execution.launch.launch`."""
+    def launch(self, job: StepJob, order: Order) -> Exit:
+        """Run the process of an order's job and wait for it; see :func:`airflow_mlpipe.execution.launch.launch`."""
 
     def end_tries(self, tries: Path) -> None:
         """End what is left of tries of a step run, whose folder is `tries`."""
@@ -71,25 +62,13 @@ class LocalLauncher:
         if site.environments is None:
             return this_interpreter()
 
-        def say(line: str) -> None:
-            _log.info("step '%s': %s", name, line)
-            if order.on_line is not None:
-                order.on_line("stdout", line)
-
-        self._venv = site.environments.venv(spec, say=say, stop=order.stop)
+        self._venv = site.environments.venv(spec, say=order.say, stop=order.stop)
         return software_of(spec, self._venv)
 
-    def launch(
-        self,
-        job: StepJob,
-        *,
-        stop: Callable[[], str | None],
-        on_line: Callable[[str, str], None] | None,
-        now: Callable[[], datetime],
-    ) -> Exit:
+    def launch(self, job: StepJob, order: Order) -> Exit:
         """Run the job's process; it is a child of this one."""
         try:
-            return launch(job, stop=stop, on_line=on_line, now=now)
+            return launch(job, stop=order.stop, on_line=order.on_line, now=order.now)
         finally:
             if self._venv is not None:
                 self._venv.close()
@@ -175,7 +154,7 @@ class Here:
     def _launched(self, job: StepJob, order: Order, site: Site) -> Exit:
         try:
             lend(job, site.credentials, site.lent)
-            return self._launcher.launch(job, stop=order.stop, on_line=order.on_line, now=order.now)
+            return self._launcher.launch(job, order)
         finally:
             take_back(job)
 

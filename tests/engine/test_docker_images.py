@@ -342,7 +342,7 @@ def test_a_pod_runs_in_the_image_that_a_docker_target_builds(
     only_index(tmp_path, monkeypatch).add("mlpipe-probe", "1.0")
     site = pod_site.PodSite(tmp_path / "one" / "site", cluster)
     packages = EnvironmentSpec(name="probe", pip_packages=("mlpipe-probe",))
-    with pytest.raises(ConfigError, match="'probe' is of 1 packages, which nobody builds an image of; set the"):
+    with pytest.raises(ConfigError, match="'probe' asks for packages, which nobody builds an image of; set the"):
         site.go(shell("a", "true > @out", compute=pod_site.TARGET, environment=packages))
     site = pod_site.PodSite(tmp_path / "two" / "site", cluster, image_build_compute=TARGET)
     put_target(site, docker_engine, None, network_mode="host")

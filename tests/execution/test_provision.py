@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -140,7 +141,7 @@ def test_a_local_step_holds_its_environment_and_tells_of_its_image(bench, enviro
     root = environments.venvs.root
     assert collect_environments(root, timedelta(0), delete=True, now=later)[0] == []
     job = bench.stage(step, software=software)
-    exit = launcher.launch(job, stop=lambda: None, on_line=None, now=lambda: later)
+    exit = launcher.launch(job, replace(order, on_line=None, now=lambda: later))
     assert exit.code == 0
     assert len(collect_environments(root, timedelta(0), delete=False, now=later)[0]) == 1
 

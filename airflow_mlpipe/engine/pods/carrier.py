@@ -168,18 +168,15 @@ class InPods:
         """Return the image of an environment that asks for more than an image, built if need be: no pod installs."""
         step, builder = order.step, self.settings.get(IMAGE_BUILDER)
         if builder is None:
-            asks = "a Dockerfile" if lock is None else f"{len(lock.packages) + len(lock.conda)} packages"
+            asks = "is of a Dockerfile" if lock is None else "asks for packages"
             raise ConfigError(
                 f"step '{step.name}' runs in a pod of compute target '{self.target.name}', and its environment "
-                f"'{step.environment.name}' is of {asks}, which nobody builds an image of; set the workspace's setting "
+                f"'{step.environment.name}' {asks}, which nobody builds an image of; set the workspace's setting "
                 f"'{IMAGE_BUILDER}' to a DockerCompute that pushes to a registry of the cluster, or give the "
                 "environment an image that has all: Environment.from_docker_image(...)"
             )
         # Here, not above: most pods need no library of Docker's.
         from airflow_mlpipe.engine.image_build import build_at
-
-        def say(line: str) -> None:
-            _log.info("step '%s': %s", step.name, line)
 
         find = site.catalog.get_compute
         target = effective(find(str(builder)), find, self.settings)
@@ -187,7 +184,7 @@ class InPods:
             raise ConfigError(
                 f"setting '{IMAGE_BUILDER}': '{builder}' runs steps by {target.kind}; name a DockerCompute"
             )
-        return build_at(order.run.workspace, target, step.environment, lock, say)
+        return build_at(order.run.workspace, target, step.environment, lock, order.say)
 
     def _helper(self, settings: KubernetesSettings) -> str:
         helper = settings.helper_image or self.settings.get(HELPER_IMAGE)

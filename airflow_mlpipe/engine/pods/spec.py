@@ -73,18 +73,13 @@ class PodPlan:
     @property
     def resources(self) -> Resources:
         """What the step asks for; what it leaves open the target says."""
-        return resources_of(self.order.step.resources, self.target.resources)
+        return self.order.step.resources.over(self.target.resources)
 
     @property
     def labels(self) -> dict[str, str]:
         """What the pods of one step run have in common."""
         run = self.order.run
         return {WORKSPACE: self.workspace_id, RUN: run.run_id, STEP_RUN: run.step_run_id}
-
-
-def resources_of(asked: Resources, given: Resources) -> Resources:
-    """Return what a step gets: what it asks for, else what its target gives."""
-    return given.model_copy(update={name: value for name, value in dict(asked).items() if value is not None})
 
 
 def order_label(order: PodOrder) -> str:
