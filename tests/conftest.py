@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from cluster_site import Cluster
     from container_engine import Engine, PrivateEngine
+    from registry import Registry
 
     from airflow_mlpipe import Workspace
 
@@ -130,6 +131,16 @@ def mlpipe_image(docker_engine: Engine) -> str:
 
     _skip_if(images.missing())
     return images.python(docker_engine, "airflow-mlpipe")
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    """A registry of images of the test's own, for the user ``ada`` only."""
+    import registry
+
+    _skip_if(registry.missing())
+    with registry.registry(tmp_path / "registry", ("ada", "s3cr3t")) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -67,9 +67,11 @@ class ContainerLauncher:
         limits_of(order.step, self._compute)
         lock = None if site.environments is None else site.environments.lock(spec, say=order.say)
         with closing(DockerEngine.at(self._url)) as engine:
-            images = Images(engine, self._compute, self._room.folder)
-            self._image = ImageBuilder(engine, self._compute, images).provide(
-                spec, lock, say=order.say, stop=order.stop
+            builder = ImageBuilder(engine, self._compute, Images(engine, self._compute, self._room.folder))
+            # The content that the step's key has, not what its tag has come to mean since.
+            content = (self._room.images(order.step) or {}).get("image")
+            self._image = builder.provide(
+                spec, lock, say=order.say, stop=order.stop, content=None if content is None else str(content)
             )
         return IMAGE
 

@@ -11,8 +11,10 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from airflow_mlpipe.engine.docker_engine import LABEL, DockerEngine, refusals, url_of
-from airflow_mlpipe.engine.images import Images, followed
-from airflow_mlpipe.errors import ConfigError, EnvironmentBuildError, ServiceError, StepStoppedError
+from airflow_mlpipe.engine.image_registry import repository_of
+from airflow_mlpipe.engine.image_transfer import followed, is_missing, is_refusal, moved
+from airflow_mlpipe.engine.images import Images
+from airflow_mlpipe.errors import ConfigError, EnvironmentBuildError, MlpipeError, StepStoppedError, UnreachableError
 from airflow_mlpipe.execution.image_recipe import BUILD_ARGUMENTS, DOCKERFILE, ImageRecipe, image_recipe
 from airflow_mlpipe.execution.turn import take_turn
 from airflow_mlpipe.execution.uv import Say, never
@@ -23,6 +25,9 @@ from airflow_mlpipe.storage.home import home
 
 BUILT_LABEL = f"{LABEL}.environment"
 """Label of every image that is built here: the environment's name when it was built first."""
+
+RECIPE_LABEL = f"{BUILT_LABEL}.recipe"
+"""Label of every image that is built here: the digest of what it was built of."""
 
 _REPOSITORY = "mlpipe-env"
 _SHORT = 24
@@ -47,6 +52,7 @@ class ImageBuilder:
         *,
         say: Say,
         stop: Callable[[], str | None],
+        content: str | None = None,
     ) -> str:
         """Return the name of the image that steps of an environment run in, once the engine has it.
 
@@ -55,23 +61,29 @@ class ImageBuilder:
             lock: its packages; None for an image as it is.
             say: given each line of progress.
             stop: asked now and then; an answer other than None is the reason to end.
+            content: of the image that the environment names, where it was planned for; see :meth:`Images.bring`.
 
         Raises:
-            ConfigError: if there is no image, or none of its name.
+            ConfigError: if there is no image, or none of its name, or its registry refuses.
             EnvironmentBuildError: if it cannot be built.
             UnreachableError: if the engine does not answer, or a registry does not.
             StepStoppedError: if it was ended on request.
         """
-        base = self._base(spec, lock, say, stop)
+        base = self._base(spec, lock, say, stop, content)
         if lock is None:
             return base
         # What a tag means may change; what is built on must not.
         image = self._images.present(base)
-        pinned = base if image is None or "@" in base else self._pinned(base, str(image["Id"]))
+        pinned = base if image is None else self._pinned(str(image["Id"]))
         return self._provided(image_recipe(lock, pinned), spec.name, _REPOSITORY, say, stop)
 
     def _base(
-        self, spec: EnvironmentSpec, lock: EnvironmentLock | None, say: Say, stop: Callable[[], str | None]
+        self,
+        spec: EnvironmentSpec,
+        lock: EnvironmentLock | None,
+        say: Say,
+        stop: Callable[[], str | None],
+        content: str | None,
     ) -> str:
         if spec.dockerfile:
             recipe = ImageRecipe(spec.dockerfile, {}, digest_bytes(spec.dockerfile.encode()))
@@ -84,11 +96,10 @@ class ImageBuilder:
                 f"name {what}: docker.base_image of the environment, or "
                 "DockerCompute.attach_configuration(image='python:3.11-slim')"
             )
-        self._images.bring(base, stop)
-        return base
+        return self._images.bring(base, stop, content if spec.image else None)
 
-    def _pinned(self, base: str, image_id: str) -> str:
-        """Return a name of an image that always means what `base` means now."""
+    def _pinned(self, image_id: str) -> str:
+        """Return a name of an image that always means this one; it is the same on every engine that has it."""
         name = f"{_REPOSITORY}-base:{image_id.rpartition(':')[2][:_SHORT]}"
         with refusals(self._engine.url):
             self._engine.client.tag(image_id, *name.rsplit(":", 1))
@@ -97,21 +108,49 @@ class ImageBuilder:
     def _provided(
         self, recipe: ImageRecipe, environment: str, repository: str, say: Say, stop: Callable[[], str | None]
     ) -> str:
-        registry = self._images.registry()
+        registry = self._images.registry.place
         key = hex_part(recipe.digest)[:_SHORT]
         name = f"{registry}/{repository}:{key}" if registry else f"{repository}:{key}"
-        if self._images.present(name) is not None:
+        if self._is_done(name):
             return name
         with ExitStack() as stack:
             turn = home() / "images" / f"{key}.lock"
             take_turn(stack, turn, environment, what="the image of ", say=say, stop=stop)
-            if self._images.present(name) is not None or (registry and self._images.pulled(name, stop)):
+            if self._is_done(name) or (registry and self._pulled(name, environment, stop)):
                 return name
-            say(f"building image {name} of environment '{environment}'")
-            self._build(recipe, name, environment, say, stop)
+            if self._images.present(name) is None:
+                say(f"building image {name} of environment '{environment}'")
+                self._build(recipe, name, environment, say, stop)
             if registry:
+                say(f"pushing image {name}")
                 self._push(name, environment, stop)
         return name
+
+    def _is_done(self, name: str) -> bool:
+        """Whether the engine has an image, and its registry too: one that was pulled or pushed has a digest there."""
+        found = self._images.present(name)
+        if found is None or self._images.registry.place is None:
+            return found is not None
+        return any(each.startswith(f"{repository_of(name)}@") for each in found.get("RepoDigests") or ())
+
+    def _pulled(self, name: str, environment: str, stop: Callable[[], str | None]) -> bool:
+        """Pull what another engine may have built and pushed; returns whether it was there.
+
+        Raises:
+            ConfigError: if the registry does not know the target's user: what is built could not be pushed.
+            UnreachableError: if it cannot be asked.
+        """
+        reason = moved(f"the pull of image '{name}'", lambda: self._images.pull(name, stop), stop)
+        if reason is None:
+            return self._images.present(name) is not None
+        if is_missing(reason):
+            return False
+        if is_refusal(reason):
+            # Many registries refuse to tell a user that they know of what is not there yet.
+            reason = self._images.login_refused(name)
+            if reason is None:
+                return False
+        raise self._not_shared(f"image {name} of environment '{environment}' is not built", reason, name)
 
     def _build(
         self, recipe: ImageRecipe, name: str, environment: str, say: Say, stop: Callable[[], str | None]
@@ -129,7 +168,8 @@ class ImageBuilder:
                 decode=True,
                 buildargs=_build_arguments(),
                 network_mode=None if network == "none" else network,
-                labels={BUILT_LABEL: environment},
+                # So no two recipes make one image, and what the engine knows of one is not taken for the other's.
+                labels={BUILT_LABEL: environment, RECIPE_LABEL: recipe.digest},
             )
             for entry in said:
                 if (reason := stop()) is not None:
@@ -144,16 +184,28 @@ class ImageBuilder:
 
     def _push(self, name: str, environment: str, stop: Callable[[], str | None]) -> None:
         repository, tag = name.rsplit(":", 1)
-        with refusals(self._engine.url):
-            said = self._engine.client.push(
-                repository, tag=tag, stream=True, decode=True, auth_config=self._images.login(name)
-            )
-            reason = followed(said, stop)
+        what = f"the push of image '{name}'"
+
+        def push() -> str | None:
+            with refusals(self._engine.url):
+                said = self._engine.client.push(
+                    repository, tag=tag, stream=True, decode=True, auth_config=self._images.login(name)
+                )
+                return followed(what, said, stop)
+
+        reason = moved(what, push, stop)
         if reason is not None:
-            raise ServiceError(
-                f"image {name} of environment '{environment}' is built and cannot be pushed: {reason}; see the "
-                f"connection '{self._settings.registry_conn_id}' of compute target '{self._compute.name}'"
+            done = f"image {name} of environment '{environment}' is built and cannot be pushed"
+            raise self._not_shared(done, reason, name)
+
+    def _not_shared(self, what: str, reason: str, name: str) -> MlpipeError:
+        """Return the error for an image that its registry does not take."""
+        text = f"compute target '{self._compute.name}': {what}: {self._images.asked(name)} says: {reason}"
+        if is_refusal(reason) or is_missing(reason):
+            return ConfigError(
+                f"{text}; correct that connection's host, user and password, or what this user may write"
             )
+        return UnreachableError(f"{text}; see whether that registry is reached from the engine")
 
 
 def _build_arguments(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

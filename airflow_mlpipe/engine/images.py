@@ -3,42 +3,33 @@
 from __future__ import annotations
 
 import logging
-import re
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from airflow_mlpipe.engine.docker_engine import DockerEngine, refusals
-from airflow_mlpipe.errors import ConfigError, ServiceError, StepStoppedError, UnreachableError
+from airflow_mlpipe.engine.image_registry import TargetRegistry, full_name, registry_of, repository_of
+from airflow_mlpipe.engine.image_transfer import followed, is_missing, is_refusal, moved
+from airflow_mlpipe.errors import ConfigError, MlpipeError, ServiceError, UnreachableError
 from airflow_mlpipe.model.compute import ComputeSpec
-from airflow_mlpipe.storage.credentials import connection
 
-_PULLS = 3
-_PAUSE_S = 1.0
-# What no second try changes. Everything else - a network, a busy registry - may be better a second later.
-_FINAL = (
-    "not found",
-    "manifest unknown",
-    "does not exist",
-    "denied",
-    "unauthorized",
-    "authentication required",
-    "invalid reference",
-    "no matching manifest",
-)
+_DIGEST = "sha256:"
 
 _log = logging.getLogger(__name__)
 
 
 class Images:
-    """The images of one engine, for the steps of one compute target."""
+    """The images of one engine, for the steps of one compute target.
+
+    Attributes:
+        registry: the target's own.
+    """
 
     def __init__(self, engine: DockerEngine, compute: ComputeSpec, workspace: Path) -> None:
         """Look at `engine` for steps on `compute`; `workspace` is the folder of the workspace, for its connections."""
         self._engine = engine
         self._compute = compute
-        self._workspace = workspace
+        self.registry = TargetRegistry(compute, workspace)
 
     def present(self, image: str) -> Mapping[str, Any] | None:
         """Return what the engine says of an image that it has, or None.
@@ -57,37 +48,80 @@ class Images:
                 return None
             raise
 
-    def bring(self, image: str, stop: Callable[[], str | None]) -> Mapping[str, Any]:
-        """Return what the engine says of an image, which is pulled if it is not there.
+    def bring(self, image: str, stop: Callable[[], str | None], content: str | None = None) -> str:
+        """Return what an image is called on the engine; it is pulled if it is not there.
+
+        Args:
+            image: its name.
+            stop: asked now and then; an answer other than None is the reason to end.
+            content: what :meth:`identity` has told of it: that and nothing newer is brought. By default, what its tag
+                means now in the target's own registry, and whatever the engine has of any other.
 
         Raises:
             ConfigError: if there is no such image, or this user may not have it.
             UnreachableError: if it cannot be pulled now.
-            StepStoppedError: if `stop` gives a reason meanwhile.
+            StepStoppedError: if it was ended on request.
         """
-        found = self.present(image)
-        if found is not None:
-            return found
-        _log.info("pulling image '%s'", image)
-        for left in reversed(range(_PULLS)):
-            reason = self._pull(image, stop)
-            found = self.present(image) if reason is None else None
-            if found is not None:
-                return found
-            text = (
-                f"compute target '{self._compute.name}': image '{image}' is not on the Docker engine at "
-                f"{self._engine.url} and cannot be pulled: {reason or 'it has vanished'}; correct its name, load or "
-                "build it there, or let the target name its registry (registry_conn_id)"
-            )
-            if any(word in (reason or "").lower() for word in _FINAL):
-                raise ConfigError(text)
-            if left:
-                _log.warning("image '%s' is not there yet, to be tried again: %s", image, reason)
-                _wait(_PAUSE_S, stop)
-        raise UnreachableError(text)
+        if content is None and self.registry.holds(image):
+            content = self.identity(image)
+        if content is None or not content.startswith(_DIGEST) or "@" in image:
+            self._pull_missing(image, stop)
+            return image
+        # A tag may move on at any moment; these names stay.
+        exact = f"{repository_of(image)}@{content}"
+        if self.present(exact) is not None:
+            return exact
+        if (found := self.present(content)) is not None:
+            return image if image in (found.get("RepoTags") or ()) else content
+        self._pull_missing(exact, stop, image)
+        # As a pull by the tag leaves it: else nobody knows what the image is there for.
+        repository = repository_of(image)
+        with refusals(self._engine.url):
+            self._engine.client.tag(exact, repository, image.removeprefix(repository).lstrip(":") or "latest")
+        return exact
 
-    def _pull(self, image: str, stop: Callable[[], str | None]) -> str | None:
-        """Pull an image; return why it could not be, or None."""
+    def _pull_missing(self, name: str, stop: Callable[[], str | None], image: str | None = None) -> None:
+        """Pull `name` if the engine has it not; people know it as `image`."""
+        if self.present(name) is not None:
+            return
+        image = image or name
+        _log.info("pulling image '%s'", image)
+        reason = moved(f"the pull of image '{image}'", lambda: self.pull(name, stop), stop)
+        if reason is None and self.present(name) is None:
+            reason = "it has vanished"
+        if reason is not None:
+            raise self._not_pulled(image, reason)
+
+    def _not_pulled(self, image: str, reason: str) -> MlpipeError:
+        text = (
+            f"compute target '{self._compute.name}': image '{image}' is not on the Docker engine at "
+            f"{self._engine.url} and cannot be pulled from {self.asked(image)}: {reason}"
+        )
+        if is_missing(reason):
+            return ConfigError(f"{text}; correct its name, push it there, or build or load it on the engine")
+        if not is_refusal(reason):
+            return UnreachableError(f"{text}; see whether that registry is reached from there")
+        if self.login(image) is None:
+            return ConfigError(
+                f"{text}; let the target name a connection with user and password for that registry "
+                "(registry_conn_id), or load or build the image on the engine"
+            )
+        return ConfigError(f"{text}; correct that connection's user and password, or what this user may read")
+
+    def asked(self, image: str) -> str:
+        """Return which registry is asked for an image, and by which connection, for people."""
+        host = registry_of(image)
+        if self.registry.place is None or registry_of(f"{self.registry.place}/x") != host:
+            return f"{host} with no connection"
+        return f"{host} with connection '{self.registry.conn_id}'{'' if self.login(image) else ', which has no user'}"
+
+    def pull(self, image: str, stop: Callable[[], str | None]) -> str | None:
+        """Pull an image once; return why it could not be, or None.
+
+        Raises:
+            UnreachableError: if the engine does not answer.
+            StepStoppedError: if it was ended on request.
+        """
         from docker.utils import parse_repository_tag
 
         repository, tag = parse_repository_tag(image)
@@ -96,7 +130,7 @@ class Images:
                 said = self._engine.client.pull(
                     repository, tag=tag or "latest", stream=True, decode=True, auth_config=self.login(image)
                 )
-                return followed(said, stop)
+                return followed(f"the pull of image '{image}'", said, stop)
         except UnreachableError:
             raise
         except ServiceError as error:
@@ -108,87 +142,64 @@ class Images:
         Raises:
             ConfigError: if there is no such connection.
         """
-        known, registry = self._connection(), self.registry()
-        # A password is for its own registry only.
-        if known is None or not known.get("login") or registry_of(image) != registry_of(f"{registry}/x"):
-            return None
-        return {"username": known.get("login") or "", "password": known.get("password") or ""}
+        return self.registry.login(image)
 
-    def registry(self) -> str | None:
-        """Return the registry of the target's connection, with the path in it that images go below, or None.
-
-        Raises:
-            ConfigError: if there is no such connection, or it names no registry.
-        """
-        known = self._connection()
-        if known is None:
-            return None
-        host = re.sub(r"^https?://", "", str(known.get("host") or "")).strip("/")
-        if not host:
-            raise ConfigError(f"compute target '{self._compute.name}': its registry's connection has no host")
-        name, slash, path = host.partition("/")
-        return f"{name}:{known['port']}{slash}{path}" if known.get("port") else host
-
-    def _connection(self) -> Mapping[str, Any] | None:
-        conn_id = self._compute.docker.registry_conn_id if self._compute.docker is not None else None
-        if conn_id is None:
-            return None
-        return connection(conn_id, f"compute target '{self._compute.name}'", "docker", self._workspace)
-
-    def pulled(self, image: str, stop: Callable[[], str | None]) -> bool:
-        """Pull an image that may be in its registry; returns whether it was."""
-        return self._pull(image, stop) is None and self.present(image) is not None
+    def login_refused(self, image: str) -> str | None:
+        """Return why the registry of an image does not know the target's user, or None: it does, or has not said."""
+        auth = self.login(image)
+        if auth is None:
+            return "authentication required"
+        try:
+            with refusals(self._engine.url):
+                self._engine.client.login(**auth, registry=registry_of(image), reauth=True)
+        except ServiceError as error:
+            reason = error.message.partition("refuses: ")[2]
+            return reason if is_refusal(reason) else None
+        return None
 
     def identity(self, image: str) -> str | None:
         """Return what an image's content is called for good, or None where neither engine nor registry can tell.
 
-        The digest in its registry if it has one - the same for every engine - else the id of what is built here.
+        The digest in its registry if it has one - the same for every engine - else the id of what is built here. What a
+        tag means in the target's own registry is asked each time; of any other, what the engine has counts.
+
+        Raises:
+            ServiceError: if the engine does not answer.
         """
-        if "@sha256:" in image:
+        if f"@{_DIGEST}" in image:
             return image.partition("@")[2]
         found = self.present(image)
-        if found is None:
-            return self._of_registry(image)
-        repository = image.rpartition(":")[0] if ":" in image.rpartition("/")[2] else image
+        own = self._is_own(image)
+        digest = self._of_registry(image, warn=own and found is not None) if own or found is None else None
+        if digest is not None or found is None:
+            return digest
         for each in found.get("RepoDigests") or ():
             name, _, digest = each.partition("@")
-            if name == repository:
+            if full_name(name) == full_name(repository_of(image)):
                 return str(digest)
         return str(found["Id"])
 
-    def _of_registry(self, image: str) -> str | None:
+    def _is_own(self, image: str) -> bool:
+        try:
+            return self.registry.holds(image)
+        except MlpipeError:
+            # A machine that only submits need not have the connection; a step says what is wrong with it.
+            return False
+
+    def _of_registry(self, image: str, warn: bool) -> str | None:
         try:
             with refusals(self._engine.url):
                 about = self._engine.client.inspect_distribution(image, auth_config=self.login(image))
                 return str(about["Descriptor"]["digest"])
-        except (ServiceError, KeyError):
+        except (MlpipeError, KeyError) as error:
+            reason = str(error).partition("refuses: ")[2] or str(error)
+            if warn and not is_missing(reason):
+                _log.warning(
+                    "compute target '%s': what image '%s' is now cannot be asked of %s, and what the engine has of it "
+                    "counts: %s",
+                    self._compute.name,
+                    image,
+                    self.asked(image),
+                    reason,
+                )
             return None
-
-
-def registry_of(image: str) -> str:
-    """Return the registry that an image's name names; Docker's own rule."""
-    first, slash, _ = image.partition("/")
-    return first if slash and ("." in first or ":" in first or first == "localhost") else "docker.io"
-
-
-def followed(said: Iterable[Any], stop: Callable[[], str | None]) -> str | None:
-    """Log the progress of a pull or push; return the error it tells of, or None."""
-    shown: dict[str, str] = {}
-    for entry in said:
-        reason = stop()
-        if reason is not None:
-            raise StepStoppedError(f"the step was stopped while its image was pulled: {reason}")
-        if "error" in entry:
-            return " ".join(str(entry["error"]).split())
-        layer, status = entry.get("id", ""), entry.get("status", "")
-        # Not each of the many lines a second that tell how far a layer is.
-        if status and shown.get(layer) != status:
-            shown[layer] = status
-            _log.info("%s", f"{layer}: {status}" if layer else status)
-    return None
-
-
-def _wait(pause_s: float, stop: Callable[[], str | None]) -> None:
-    until = time.monotonic() + pause_s
-    while time.monotonic() < until and stop() is None:
-        time.sleep(0.1)

@@ -288,7 +288,7 @@ def test_a_busy_registry_is_asked_again(
 ) -> None:
     registry.answers[:] = [BUSY]
     name = f"127.0.0.1:{registry.server_port}/some:1"
-    monkeypatch.setattr("airflow_mlpipe.engine.images._PAUSE_S", 0.01)
+    monkeypatch.setattr("airflow_mlpipe.engine.image_transfer._PAUSE_S", 0.01)
     known = Images(DockerEngine.at(docker_engine.url), target(docker_engine, None), tmp_path)
     with pytest.raises(UnreachableError, match="cannot be pulled"):
         known.bring(name, never)
@@ -302,7 +302,7 @@ def test_a_connection_is_for_its_registry_only(
         "AIRFLOW_CONN_REG", json.dumps({"host": "https://r.example.com/team", "login": "u", "password": "p"})
     )
     known = Images(DockerEngine.at(docker_engine.url), target(docker_engine, None, registry_conn_id="reg"), tmp_path)
-    assert known.registry() == "r.example.com/team"
+    assert known.registry.place == "r.example.com/team"
     assert known.login("r.example.com/team/x:1") == {"username": "u", "password": "p"}
     assert known.login("python:3.11") is None
     assert known.login("r.example.com.evil.com/x") is None
