@@ -6,7 +6,7 @@ import base64
 import io
 import json
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -37,21 +37,25 @@ def never() -> None:
 def connected(monkeypatch: pytest.MonkeyPatch, registry: Registry, docker_engine: Engine) -> Iterator[None]:
     """The registry's connection; afterwards the engine has none of its images."""
     monkeypatch.setenv("AIRFLOW_CONN_REG", registry.connection())
-    yield
-    forget(docker_engine, registry)
+    with forgotten(docker_engine, registry):
+        yield
 
 
-def forget(engine: Engine, registry: Registry) -> None:
-    """Let an engine have no image of a registry."""
+@contextmanager
+def forgotten(engine: Engine, registry: Registry) -> Iterator[None]:
+    """Let an engine have no image of a registry after this block."""
     from docker.errors import ImageNotFound
 
-    api = engine.client.api
-    for image in api.images():
-        for name in [*(image["RepoTags"] or ()), *(image["RepoDigests"] or ())]:
-            if name.startswith(f"{registry.host}/"):
-                # With the last tag of a repository its digests go.
-                with suppress(ImageNotFound):
-                    api.remove_image(name, force=True)
+    try:
+        yield
+    finally:
+        api = engine.client.api
+        for image in api.images():
+            for name in [*(image["RepoTags"] or ()), *(image["RepoDigests"] or ())]:
+                if name.startswith(f"{registry.host}/"):
+                    # With the last tag of a repository its digests go.
+                    with suppress(ImageNotFound):
+                        api.remove_image(name, force=True)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +150,7 @@ def test_an_image_of_another_registry_counts_as_the_engine_has_it(
     tmp_path: Path, registry: Registry, docker_engine: Engine, versions: list[str]
 ) -> None:
     """Nobody may ask a public registry at each plan."""
-    with registries.registry(tmp_path / "public") as public:
+    with registries.registry(tmp_path / "public") as public, forgotten(docker_engine, public):
         first = public.put(docker_engine, versions[0], "train:1")
         ours, name = known(docker_engine, tmp_path), f"{public.host}/train:1"
         assert ours.identity(name) == first
@@ -155,7 +159,6 @@ def test_an_image_of_another_registry_counts_as_the_engine_has_it(
         asked = len(public.asked())
         assert (ours.identity(name), ours.bring(name, never)) == (first, name)
         assert len(public.asked()) == asked
-        forget(docker_engine, public)
 
 
 def test_a_registry_that_is_away_stops_nobody_who_has_the_image(
@@ -286,11 +289,10 @@ def test_an_image_that_could_not_be_pushed_is_pushed_by_the_next_try_and_not_bui
         assert "\n" not in error.value.message
     assert said[0].startswith("building image")
     said.clear()
-    with registries.registry(tmp_path / "moved", port=port) as taking:
+    with registries.registry(tmp_path / "moved", port=port) as taking, forgotten(docker_engine, taking):
         name = ours.provide(dockerfile, None, say=said.append, stop=never)
         assert said == [f"pushing image {name}"]
         assert taking.digest(name.partition("/")[2]) is not None
-        forget(docker_engine, taking)
 
 
 @pytest.mark.parametrize(

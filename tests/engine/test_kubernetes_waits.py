@@ -78,6 +78,8 @@ def test_the_steps_own_time_counts_from_its_start():
         ("ErrImagePull", 'rpc error: code = NotFound desc = failed to resolve "train:1": not found'),
         ("ErrImagePull", "manifest unknown"),
         ("ErrImagePull", "pull access denied, repository does not exist or may require authorization"),
+        ("ErrImagePull", 'Head "https://r.example.com/v2/train/manifests/1": no basic auth credentials'),
+        ("ImagePullBackOff", 'Back-off pulling image "train:1": ErrImagePull: 401 Unauthorized'),
         ("InvalidImageName", "couldn't parse image name"),
         ("ErrImageNeverPull", "is not present with pull policy of Never"),
     ],
@@ -104,6 +106,24 @@ def test_a_registry_that_is_busy_is_asked_three_times():
         clock.check(blocked("ImagePullBackOff", "Back-off pulling image"), now_s + 0.5)
     with pytest.raises(ExecutionError, match=r"cannot be pulled \(ErrImagePull\): dial tcp: i/o timeout"):
         clock.check(busy, 3)
+
+
+def test_a_pull_that_failed_between_two_looks_counts_as_well():
+    clock = waits()
+    clock.check(blocked("ImagePullBackOff", "Back-off pulling image"), 0)
+    clock.check(blocked("ErrImagePull", "connection refused"), 1)
+    clock.check(blocked("ImagePullBackOff", "Back-off pulling image"), 2)
+    with pytest.raises(ExecutionError, match="connection refused"):
+        clock.check(blocked("ErrImagePull", "connection refused"), 3)
+
+
+def test_a_pull_that_takes_all_the_time_is_named():
+    clock = waits()
+    clock.check(blocked("ImagePullBackOff", "Back-off\npulling image"), 0)
+    with pytest.raises(
+        ExecutionError, match=r"within 10 s; .*: image 'train:1' \(ImagePullBackOff\): Back-off pulling"
+    ):
+        clock.check(blocked("ImagePullBackOff", "Back-off\npulling image"), 11)
 
 
 def test_a_secret_that_is_missing_is_told_at_once():

@@ -21,6 +21,7 @@ _MISSING = (
     "access denied",
     "access to the resource is denied",
     "unauthorized",
+    "no basic auth credentials",
     "invalid reference format",
     "no match for platform",
 )

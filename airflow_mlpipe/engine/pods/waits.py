@@ -39,7 +39,7 @@ class Waits:
     _at_s: float = 0.0
     _stage: Stage | None = None
     _pulls: int = 0
-    _was_pulling: bool = False
+    _pull: str | None = None
 
     @classmethod
     def of(cls, target: str, step: str, settings: KubernetesSettings, timeout_s: float | None) -> Waits:
@@ -72,7 +72,7 @@ class Waits:
         if stage == "startup" and view.blocked is not None:
             self._check_blocked(view.blocked)
         else:
-            self._was_pulling = False
+            self._pull = None
         bound_s = self._bound_s(stage)
         if self.spent_s[stage] >= bound_s:
             raise ExecutionError(self._late(stage, view, bound_s))
@@ -92,25 +92,29 @@ class Waits:
         names = {"startup": "startup", "staging": "staging", "collecting": "collect"}
         setting = f"{names[stage]}_timeout_s of compute target '{self.target}'"
         text = f"step '{self.step}' {what} within {bound_s:g} s; see {setting}"
+        if view.blocked is not None:
+            return f"{text}: image '{view.blocked.image}' ({view.blocked.reason}): {_line(view.blocked.message)}"
         return f"{text}: {view.unscheduled}" if view.unscheduled else text
 
     def _check_blocked(self, blocked: Blocked) -> None:
         if not blocked.is_final and is_pulling(blocked):
-            # Each failed pull is told once, however often it is looked at.
-            failed = blocked.reason == "ErrImagePull"
-            self._pulls += failed and not self._was_pulling
-            self._was_pulling = failed
+            # Each failed pull counts once, however often it is looked at; the pause after it may be all that is seen.
+            self._pulls += self._pull is None or (blocked.reason == "ErrImagePull" and self._pull != blocked.reason)
+            self._pull = blocked.reason
             if self._pulls < PULLS:
                 return
         raise self._error(blocked)
 
     def _error(self, blocked: Blocked) -> MlpipeError:
         where = f"step '{self.step}' on compute target '{self.target}'"
-        what = " ".join(blocked.message.split())
+        what = _line(blocked.message)
         if is_pulling(blocked) or blocked.reason in ("ErrImageNeverPull", "InvalidImageName"):
             whose = "image" if blocked.container == BASE else "helper_image"
             text = f"{where}: {whose} '{blocked.image}' cannot be pulled ({blocked.reason}): {what}"
-            return ConfigError(text) if blocked.is_final else ExecutionError(text)
+            if not blocked.is_final:
+                return ExecutionError(text)
+            secrets = ", ".join(self.settings.image_pull_secrets) or "none"
+            return ConfigError(f"{text}; correct its name, or the target's image_pull_secrets ({secrets})")
         return ConfigError(f"{where}: container '{blocked.container}' cannot be made ({blocked.reason}): {what}")
 
 
@@ -121,3 +125,7 @@ def stage_of(view: PodView) -> Stage:
     if view.running:
         return "run"
     return "staging" if view.staging else "startup"
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

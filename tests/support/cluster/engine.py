@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -68,6 +69,23 @@ class Engine:
             # 409: somebody removes it just now.
             if error.code not in (404, 409):
                 raise
+
+    async def pull(self, image: str, login: dict[str, str] | None) -> str | None:
+        """Pull an image; returns why the registry refuses, or None.
+
+        Args:
+            image: its name.
+            login: ``username`` and ``password``, or None for nobody.
+        """
+        name = image if ":" in image.rpartition("/")[2] else f"{image}:latest"
+        headers = {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(login or {}).encode()).decode()}
+        path = f"http://engine{API}/images/create"
+        async with self._http.post(path, params={"fromImage": name}, headers=headers) as answer:
+            text = await answer.text()
+        if answer.status >= 400:
+            return _message(text)
+        entries = [json.loads(line) for line in text.splitlines() if line.strip()]
+        return next((str(entry["error"]) for entry in entries if "error" in entry), None)
 
     async def labelled(self, label: str) -> list[str]:
         """Return the identities of all containers with a label, ``name=value``."""

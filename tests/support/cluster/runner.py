@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from . import container as containers
-from . import variables
+from . import pulls, variables
 from .engine import EngineError
 from .store import Object, moment
 
@@ -116,7 +116,7 @@ class Runner:
                     raise
 
     async def _pull(self) -> None:
-        """Return when the engine has the image: the stand-in has no registry to take one from."""
+        """Return when the engine has the image, pulled if need be."""
         image, wait_s = self._spec["image"], self._node.backoff_s
         if not IMAGE.fullmatch(image):
             self._wait("InvalidImageName", f'Failed to apply default image tag "{image}": couldn\'t parse image name')
@@ -125,17 +125,24 @@ class Runner:
             self._wait("ContainerCreating")
             self._pod.tell("Pulling", f'Pulling image "{image}"')
             await asyncio.sleep(self._node.faults.pull_s[image])
-        while not await self._has_image():
-            if self._spec["imagePullPolicy"] == "Never":
+        policy = self._spec["imagePullPolicy"]
+        # What has no registry here was made on the engine, and is as new as can be.
+        anew = policy == "Always" and pulls.is_reached(image)
+        while anew or not await self._has_image():
+            if policy == "Never":
                 self._wait("ErrImageNeverPull", f'Container image "{image}" is not present with pull policy of Never')
                 await asyncio.Event().wait()
-            message = f'Failed to pull image "{image}": rpc error: code = NotFound desc = {image}: not found'
+            self._pod.tell("Pulling", f'Pulling image "{image}"')
+            message = await pulls.pull(self._node.engine, self._node.store, self._pod, image)
+            if message is None:
+                anew = False
+                continue
             self._wait("ErrImagePull", message)
             await asyncio.sleep(wait_s)
             self._wait("ImagePullBackOff", f'Back-off pulling image "{image}"', event="BackOff")
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, 10 * self._node.backoff_s)
-        self._pod.tell("Pulled", f'Container image "{image}" already present on machine')
+        self._pod.tell("Pulled", f'Container image "{image}" is present on machine')
 
     async def _has_image(self) -> bool:
         try:
