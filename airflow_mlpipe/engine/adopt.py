@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES, FINAL_STEP_STATUSES, RunRow, StepRow
-from airflow_mlpipe.engine.bookkeeping import WITHOUT_A_WORD, close_run, fail_running_steps
+from airflow_mlpipe.engine.bookkeeping import WITHOUT_A_WORD, close_run, end_running_steps
 from airflow_mlpipe.engine.names import AIRFLOW_RUN, CLEARED, CONF_KEY
 from airflow_mlpipe.errors import NotFoundError, ParameterError, UsageError
 from airflow_mlpipe.model.digest import Digest, short
@@ -139,7 +139,7 @@ class Share:
 
     def _end(self, row: RunRow, said: str | None) -> None:
         catalog = self.room.catalog
-        fail_running_steps(catalog, row.id, said or WITHOUT_A_WORD)
+        end_running_steps(catalog, row.id, said or WITHOUT_A_WORD)
         complete = all(step.status in ("completed", "reused") for step in catalog.steps(row.id, brief=True))
         close_run(catalog, row.id, self.room.spec(row.spec_digest), error=None if complete else said)
 

@@ -88,7 +88,7 @@ def close_dead_runs(catalog: Catalog, error: str = DIED, *, queued_too: bool = F
     alive = {"Preparing", "Running", "CancelRequested", "Finalizing"} | ({"Queued"} if queued_too else set())
     dead = [run for run in catalog.list_runs(limit=_LATEST) if run.engine == "embedded" and run.status in alive]
     for run in dead:
-        fail_running_steps(catalog, run.id, error)
+        end_running_steps(catalog, run.id, error)
         try:
             spec = PipelineSpec.from_json(catalog.get_spec(run.spec_digest))
         except (MlpipeError, ValueError):
@@ -99,10 +99,16 @@ def close_dead_runs(catalog: Catalog, error: str = DIED, *, queued_too: bool = F
     return [run.id for run in dead]
 
 
-def fail_running_steps(catalog: Catalog, run_id: str, error: str) -> None:
-    """Mark the steps of a run that are told to run, and do not, as failed."""
+def end_running_steps(catalog: Catalog, run_id: str, error: str) -> None:
+    """Give the steps of a run that are told to run, and do not or soon will not, their end.
+
+    They are canceled if the run was, else failed for the reason `error`.
+    """
     now = datetime.now(UTC)
+    stop = catalog.stop_of(run_id)
+    cancelled = stop.reason if stop is not None and stop.by == "cancel" else None
+    status = "failed" if cancelled is None else "canceled"
     for row in catalog.steps(run_id, brief=True):
         if row.status == "running":
-            told = f"step '{row.name}': {error}"
-            catalog.update_step(run_id, row.step_id, status="failed", error=told, ended_at=now)
+            told = cancelled or f"step '{row.name}': {error}"
+            catalog.update_step(run_id, row.step_id, status=status, error=told, ended_at=now)

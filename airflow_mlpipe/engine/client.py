@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES, RunRow
-from airflow_mlpipe.engine.bookkeeping import WITHOUT_A_WORD, close_run, fail_running_steps
+from airflow_mlpipe.engine.bookkeeping import WITHOUT_A_WORD, close_run, end_running_steps
 from airflow_mlpipe.engine.names import dag_run_of, digest_tag
 from airflow_mlpipe.engine.pools import Outcome, Pools, missing_text
 from airflow_mlpipe.engine.rest import AirflowApi, Login
@@ -311,7 +311,7 @@ class ServerEngine:
             path = ["dags", row.dag_id or "", "dagRuns", dag_run_of(row)]
             dag_run = self.api.call("GET", path, patience_s=0.0)[1]
         except NotFoundError:
-            fail_running_steps(catalog, row.id, "the run was deleted in Airflow")
+            end_running_steps(catalog, row.id, "the run was deleted in Airflow")
             close_run(catalog, row.id, spec, error="it was deleted in Airflow")
             return
         if dag_run["state"] not in _DONE:
@@ -319,7 +319,7 @@ class ServerEngine:
         if any(step.status == "running" for step in catalog.steps(row.id, brief=True)):
             if _age_s(dag_run) < _LAST_WORDS_S:
                 return
-            fail_running_steps(catalog, row.id, WITHOUT_A_WORD)
+            end_running_steps(catalog, row.id, WITHOUT_A_WORD)
         close_run(catalog, row.id, spec, error=None if dag_run["state"] == "success" else self._blame(dag_run))
 
     def _blame(self, dag_run: dict[str, Any]) -> str:
