@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 from airflow_mlpipe.engine.docker_engine import LABEL, DockerEngine, refusals, url_of
@@ -15,7 +15,8 @@ from airflow_mlpipe.engine.image_registry import repository_of
 from airflow_mlpipe.engine.image_transfer import followed, is_missing, is_refusal, moved
 from airflow_mlpipe.engine.images import Images
 from airflow_mlpipe.errors import ConfigError, EnvironmentBuildError, MlpipeError, StepStoppedError, UnreachableError
-from airflow_mlpipe.execution.image_recipe import BUILD_ARGUMENTS, DOCKERFILE, ImageRecipe, image_recipe
+from airflow_mlpipe.execution.image_arguments import plain_arguments, recipe_arguments
+from airflow_mlpipe.execution.image_recipe import DOCKERFILE, ImageRecipe, image_recipe
 from airflow_mlpipe.execution.turn import take_turn
 from airflow_mlpipe.execution.uv import Say, never
 from airflow_mlpipe.model.compute import ComputeSpec, DockerSettings
@@ -75,7 +76,9 @@ class ImageBuilder:
         # What a tag means may change; what is built on must not.
         image = self._images.present(base)
         pinned = base if image is None else self._pinned(str(image["Id"]))
-        return self._provided(image_recipe(lock, pinned), spec.name, _REPOSITORY, say, stop)
+        taken = [each.partition("=")[0] for each in ((image or {}).get("Config") or {}).get("Env") or ()]
+        arguments = partial(recipe_arguments, taken, base)
+        return self._provided(image_recipe(lock, pinned), spec.name, _REPOSITORY, arguments, say, stop)
 
     def _base(
         self,
@@ -87,7 +90,7 @@ class ImageBuilder:
     ) -> str:
         if spec.dockerfile:
             recipe = ImageRecipe(spec.dockerfile, {}, digest_bytes(spec.dockerfile.encode()))
-            return self._provided(recipe, spec.name, f"{_REPOSITORY}-base", say, stop)
+            return self._provided(recipe, spec.name, f"{_REPOSITORY}-base", plain_arguments, say, stop)
         base = spec.image or self._settings.image
         if not base:
             what = "an image to run in" if lock is None else "an image to install its packages on"
@@ -106,7 +109,13 @@ class ImageBuilder:
         return name
 
     def _provided(
-        self, recipe: ImageRecipe, environment: str, repository: str, say: Say, stop: Callable[[], str | None]
+        self,
+        recipe: ImageRecipe,
+        environment: str,
+        repository: str,
+        arguments: Callable[[], dict[str, str]],
+        say: Say,
+        stop: Callable[[], str | None],
     ) -> str:
         registry = self._images.registry.place
         key = hex_part(recipe.digest)[:_SHORT]
@@ -120,7 +129,7 @@ class ImageBuilder:
                 return name
             if self._images.present(name) is None:
                 say(f"building image {name} of environment '{environment}'")
-                self._build(recipe, name, environment, say, stop)
+                self._build(recipe, name, environment, arguments(), say, stop)
             if registry:
                 say(f"pushing image {name}")
                 self._push(name, environment, stop)
@@ -153,7 +162,13 @@ class ImageBuilder:
         raise self._not_shared(f"image {name} of environment '{environment}' is not built", reason, name)
 
     def _build(
-        self, recipe: ImageRecipe, name: str, environment: str, say: Say, stop: Callable[[], str | None]
+        self,
+        recipe: ImageRecipe,
+        name: str,
+        environment: str,
+        arguments: dict[str, str],
+        say: Say,
+        stop: Callable[[], str | None],
     ) -> None:
         # A step that runs without a network still has packages that come over one.
         network = self._settings.network_mode
@@ -166,7 +181,7 @@ class ImageBuilder:
                 rm=True,
                 forcerm=True,
                 decode=True,
-                buildargs=_build_arguments(),
+                buildargs=arguments,
                 network_mode=None if network == "none" else network,
                 # So no two recipes make one image, and what the engine knows of one is not taken for the other's.
                 labels={BUILT_LABEL: environment, RECIPE_LABEL: recipe.digest},
@@ -206,12 +221,6 @@ class ImageBuilder:
                 f"{text}; correct that connection's host, user and password, or what this user may write"
             )
         return UnreachableError(f"{text}; see whether that registry is reached from the engine")
-
-
-def _build_arguments(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return what this machine says of package indexes and proxies."""
-    given = {name: environ.get(name) or environ.get(name.lower()) for name in BUILD_ARGUMENTS}
-    return {name: value for name, value in given.items() if value}
 
 
 def _context(recipe: ImageRecipe) -> io.BytesIO:

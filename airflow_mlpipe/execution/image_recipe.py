@@ -1,7 +1,7 @@
 """The image of an environment: the text of its Dockerfile and the files beside it. Nothing is built here.
 
 The same lock and base give the same bytes, so the digest of a recipe names its image. Where packages come from is the
-builder's business: it is passed as build arguments and never stands in a file or a layer.
+builder's business: it is passed as build arguments and never stands in a file, a layer or the history.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from dataclasses import dataclass
 
 from airflow_mlpipe.errors import ParameterError
 from airflow_mlpipe.execution.core import INSIDE, PACKAGE, core_beside
+from airflow_mlpipe.execution.image_arguments import TAKE_INDEXES, TRUSTED_HOST
 from airflow_mlpipe.model.digest import Digest, digest_bytes, digest_json
 from airflow_mlpipe.model.environment import EnvironmentLock
 
 DOCKERFILE = "Dockerfile"
-BUILD_ARGUMENTS = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
-"""Names that a builder may pass values for; what it does not pass does not count."""
-
 _NAME = r"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789./:@_-"
 _CORE = "/opt/mlpipe"
 
@@ -89,10 +87,12 @@ def _dockerfile(lock: EnvironmentLock | None, base: str, pip: str) -> str:
     options = "".join(f"{word} " for word in (() if lock is None else _pip_words(lock.index_options)))
     # A Python of the base's own distribution refuses otherwise; what it protects is the image's own business.
     variable = "PIP_BREAK_SYSTEM_PACKAGES=1"
-    install = f"{variable} {pip} install --no-cache-dir --disable-pip-version-check --root-user-action=ignore"
+    install = (
+        f"{TAKE_INDEXES}; {variable} {pip} install --no-cache-dir --disable-pip-version-check --root-user-action=ignore"
+    )
     lines = [
         f"FROM {base}",
-        *(f"ARG {name}" for name in BUILD_ARGUMENTS),
+        f"ARG {TRUSTED_HOST}",
         "COPY requirements.txt /tmp/mlpipe-requirements.txt",
         f"RUN {install} {options}--requirement /tmp/mlpipe-requirements.txt && rm /tmp/mlpipe-requirements.txt",
         f"COPY core {_CORE}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from contextlib import suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
 import pod_site
 import pytest
@@ -112,10 +114,10 @@ def test_nobody_can_tell(tmp_path: Path, caplog: pytest.LogCaptureFixture, busyb
 
 
 class Served:
-    """A folder behind HTTP on this machine."""
+    """A folder behind HTTP on this machine, for ``user:password`` only if one is given."""
 
-    def __init__(self, folder: Path) -> None:
-        handler = partial(_Quiet, directory=str(folder))
+    def __init__(self, folder: Path, login: str | None = None) -> None:
+        handler = partial(_Quiet, login, directory=str(folder))
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -126,6 +128,19 @@ class Served:
 
 
 class _Quiet(SimpleHTTPRequestHandler):
+    def __init__(self, login: str | None, *arguments: object, **options: str) -> None:
+        self._wants = login and f"Basic {base64.b64encode(login.encode()).decode()}"
+        super().__init__(*arguments, **options)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        if self._wants and self.headers.get("Authorization") != self._wants:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="packages"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        else:
+            super().do_GET()
+
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
@@ -204,6 +219,42 @@ def test_an_image_is_built_once_for_its_packages(
     assert said == []
 
 
+def test_logins_of_package_indexes_and_proxies_are_nowhere_in_the_image(
+    tmp_path: Path, docker_engine: Engine, pip_image: str, remove: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = ("of%the@first", "of-the-second", "of-the-proxy")
+    for name in ("first", "second"):
+        PackageIndex(tmp_path / name).add(f"mlpipe-{name}", "1.0")
+    first = Served(tmp_path / "first", f"ada:{secrets[0]}")
+    second = Served(tmp_path / "second", f"bob:{secrets[1]}")
+    monkeypatch.setenv("PIP_INDEX_URL", first.url.replace("//", f"//ada:{quote(secrets[0], safe='')}@"))
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", second.url)
+    (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login bob password {secrets[1]}\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("HTTP_PROXY", f"http://u:{secrets[2]}@127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    compute = target(docker_engine, pip_image)
+    engine = DockerEngine.at(docker_engine.url)
+    builder, said = ImageBuilder(engine, compute, Images(engine, compute, tmp_path)), []
+    lock = lock_of("mlpipe-first==1.0", "mlpipe-second==1.0")
+    try:
+        name = builder.provide(EnvironmentSpec(name="private"), lock, say=said.append, stop=never)
+    finally:
+        first.close()
+        second.close()
+    remove.append(name)
+    api = docker_engine.client.api
+    # Its layers, configuration and history; what was built before has nothing of it.
+    kept = [json.dumps(api.history(name)), json.dumps(api.inspect_image(name)), "\n".join(said)]
+    for secret in (*secrets, quote(secrets[0], safe="")):
+        assert not any(secret in text for text in kept)
+    probe = "import os, pathlib, mlpipe_first, mlpipe_second; print(dict(os.environ)); "
+    probe += "print([p.read_text() for p in pathlib.Path('/root').rglob('*') if p.is_file()])"
+    seen = docker_engine.client.containers.run(name, ["python", "-c", probe], network_mode="none", remove=True)
+    assert not any(word in seen.decode() for word in (*secrets, "PIP_", "PROXY"))
+    assert not any(secret.encode() in b"".join(api.get_image(name)) for secret in secrets)
+
+
 def test_a_build_that_fails_names_the_lines(
     tmp_path: Path, docker_engine: Engine, pip_image: str, index: PackageIndex
 ) -> None:
@@ -213,7 +264,7 @@ def test_a_build_that_fails_names_the_lines(
     with pytest.raises(EnvironmentBuildError) as error:
         builder.provide(EnvironmentSpec(name="bad"), lock_of("mlpipe-absent==3"), say=lambda _: None, stop=never)
     head, *lines = error.value.message.splitlines()
-    assert head.startswith("environment 'bad': its image cannot be built: The command '/bin/sh -c PIP_")
+    assert head.startswith("environment 'bad': its image cannot be built: The command '/bin/sh -c ")
     assert any("No matching distribution found for mlpipe-absent==3" in line for line in lines)
 
 
