@@ -98,13 +98,15 @@ class Images:
             f"{self._engine.url} and cannot be pulled from {self.asked(image)}: {reason}"
         )
         if is_missing(reason):
-            return ConfigError(f"{text}; correct its name, push it there, or build or load it on the engine")
+            return ConfigError(f"{text}; correct its name, load or build it there, or push it to that registry")
         if not is_refusal(reason):
-            return UnreachableError(f"{text}; see whether that registry is reached from there")
+            return UnreachableError(
+                f"{text}; correct its name, load or build it there, or see that the engine reaches it"
+            )
         if self.login(image) is None:
             return ConfigError(
                 f"{text}; let the target name a connection with user and password for that registry "
-                "(registry_conn_id), or load or build the image on the engine"
+                "(registry_conn_id), or load or build the image there"
             )
         return ConfigError(f"{text}; correct that connection's user and password, or what this user may read")
 

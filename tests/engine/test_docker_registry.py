@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import registry as registries
@@ -16,6 +17,7 @@ from docker_site import TARGET, output_of, put_target, try_step
 from engine_site import Site, shell
 from registry import Registry
 
+from airflow_mlpipe.engine.container_launcher import ContainerLauncher
 from airflow_mlpipe.engine.docker_engine import DockerEngine
 from airflow_mlpipe.engine.image_build import ImageBuilder
 from airflow_mlpipe.engine.image_registry import TargetRegistry, full_name
@@ -146,6 +148,21 @@ def test_what_is_brought_is_what_was_planned_though_the_tag_has_moved_meanwhile(
     assert len(registry.asked()) == asked
 
 
+def test_a_step_runs_in_the_image_of_its_key_whatever_is_pushed_meanwhile(
+    site: Site, registry: Registry, docker_engine: Engine, versions: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = registry.put(docker_engine, versions[0], "team/train:1")
+    software = ContainerLauncher.software
+
+    def late(launcher: ContainerLauncher, *arguments: Any) -> Any:
+        assert registry.put(docker_engine, versions[1], "team/train:1") != planned
+        return software(launcher, *arguments)
+
+    monkeypatch.setattr(ContainerLauncher, "software", late)
+    assert version(site, registry) == "1"
+    assert planned in str(site.catalog.step(site.catalog.list_runs()[0].id, "a").components)
+
+
 def test_an_image_of_another_registry_counts_as_the_engine_has_it(
     tmp_path: Path, registry: Registry, docker_engine: Engine, versions: list[str]
 ) -> None:
@@ -176,8 +193,8 @@ def test_a_registry_that_is_away_stops_nobody_who_has_the_image(
 @pytest.mark.parametrize(
     ("image", "connection", "says"),
     [
-        ("team/none:1", "right", "with connection 'reg': manifest for .* not found: .*; correct its name, push it"),
-        ("team/train:2", "right", "with connection 'reg': manifest for .* not found: .*; correct its name, push it"),
+        ("team/none:1", "right", "with connection 'reg': manifest for .* not found: .*; correct its name, load or"),
+        ("team/train:2", "right", "with connection 'reg': manifest for .* not found: .*; correct its name, load or"),
         ("team/train:1", "wrong", "with connection 'reg': unauthorized: .*; correct that connection's user and"),
         ("team/train:1", None, "with no connection: .* no basic auth credentials; let the target name a connection"),
     ],
