@@ -100,9 +100,11 @@ def close_dead_runs(catalog: Catalog, error: str = DIED, *, queued_too: bool = F
 
 
 def fail_running_steps(catalog: Catalog, run_id: str, error: str) -> None:
-    """Mark the steps of a run that are told to run, and do not, as failed."""
-    now = datetime.now(UTC)
+    """Mark the steps of a run that are told to run, and do not, as failed; as canceled if the run was."""
+    now, stop = datetime.now(UTC), catalog.stop_of(run_id)
     for row in catalog.steps(run_id, brief=True):
         if row.status == "running":
-            told = f"step '{row.name}': {error}"
-            catalog.update_step(run_id, row.step_id, status="failed", error=told, ended_at=now)
+            status, told, reason = "failed", f"step '{row.name}': {error}", row.reason
+            if stop is not None and stop.by == "cancel":
+                status, told, reason = "canceled", stop.reason, stop.reason
+            catalog.update_step(run_id, row.step_id, status=status, error=told, reason=reason, ended_at=now)

@@ -26,9 +26,8 @@ from airflow_mlpipe.engine.attempt import Resumed
 from airflow_mlpipe.engine.operator_factory import make_operator, operator_class
 from airflow_mlpipe.engine.operator_log import kept_log
 from airflow_mlpipe.engine.operator_memory import Memory
-from airflow_mlpipe.engine.operator_pause import called_back, deferral
 from airflow_mlpipe.engine.operator_places import OperatorPlaces
-from airflow_mlpipe.engine.operator_trigger import first_event
+from airflow_mlpipe.engine.operator_waits import OperatorWaits, called_back, first_event
 from airflow_mlpipe.engine.operator_watch import Ended, Watch, watching
 from airflow_mlpipe.errors import PipelineError
 from airflow_mlpipe.execution.carrier import Order, StepPaused
@@ -132,9 +131,9 @@ class OperatorLauncher:
             kept_log(job.stdout, order.on_line),
             watching(running.on_kill, order.stop, self._left_s(job), operator.log.warning) as watch,
         ):
+            if resumed is not None and resumed.ended_by is not None:
+                return self._ended(resumed, running, order, watch)
             try:
-                if resumed is not None and resumed.ended_by is not None:
-                    return self._ended(resumed, running, order, watch)
                 self._keep(self._result(running), job)
             except (StepPaused, PipelineError):
                 raise
@@ -203,7 +202,7 @@ class OperatorLauncher:
                 return operator.execute(self._task.context, **sentinel)
             except TaskDeferred as wait:
                 if self._task.may_defer:
-                    raise StepPaused("its operator waits for a trigger", self._deferral(wait, running)) from None
+                    raise StepPaused("its operator waits for a trigger", self._waits(wait, running)) from None
                 operator.log.info("no triggerer here: waiting for %s in this task", type(wait.trigger).__name__)
                 timeout_s = None if wait.timeout is None else wait.timeout.total_seconds()
                 said = asyncio.run(first_event(wait.trigger, timeout_s))
@@ -219,19 +218,14 @@ class OperatorLauncher:
                     "put conditions before the pipeline"
                 ) from None
 
-    def _deferral(self, wait: TaskDeferred, running: _Running) -> TaskDeferred:
-        """Return what gives the task's slot back until the operator goes on."""
+    def _waits(self, wait: TaskDeferred, running: _Running) -> OperatorWaits:
+        """Return what tells that the operator waits, and what it is ended by meanwhile."""
         resumed, limits = self._task.resumed, (running.job.step.timeout_s, self._task.limit_s)
         limit_s = min((limit for limit in limits if limit is not None), default=None)
         ends_at = None if limit_s is None else self._began_at + limit_s
         if resumed is not None:
             ends_at = resumed.ends_at
-        kills = {
-            "step": running.job.step.id,
-            "arguments": running.arguments,
-            "known": running.memory.known,
-        }
-        return deferral(wait, running.job, self._task.token, ends_at, kills)
+        return OperatorWaits(wait, running.job, self._task.token, ends_at, running.arguments, running.memory.known)
 
     def _keep(self, value: Any, job: StepJob) -> None:
         """Keep what the operator returned: in the output that was declared for it, else as a property."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-import traceback
 from collections.abc import AsyncIterator, Coroutine
+from datetime import timedelta
 from importlib import import_module
 from typing import Any, Literal
 
 import greenback
-from airflow.sdk.bases.operator import TriggerFailureReason
+from airflow.sdk.exceptions import TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_mlpipe.engine.operator_waits import OperatorWaits, first_event, trigger_failed
 from airflow_mlpipe.engine.sign_of_life import SignOfLife
+
+GO_ON = "go_on"
+"""What the deferred task of such a step is called back by; the operator's own method stands in the arguments."""
 
 LOOK_S = 2.0
 """How often a reason to end the step is asked for."""
@@ -21,7 +25,14 @@ LOOK_S = 2.0
 CANCEL_S = 5.0
 """How long Airflow has to end the task of a cancelled run. Woken then, it would not start again."""
 
+SOONEST_S = 2.0
+"""How soon it fires: Airflow fails a task that is queued again before its scheduler has heard that its process has
+ended, which may take a second."""
+
 _LEAVE_S = 5.0
+
+_LATE_S = 60.0
+"""How long Airflow waits for a trigger beyond its time before it wakes the task itself: there may be no triggerer."""
 
 
 class OperatorTrigger(BaseTrigger):
@@ -69,13 +80,14 @@ class OperatorTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then yield one event: what :func:`first_event` returns, or ``ended_by`` and ``killed``."""
-        waiting = _beside(self._said())
+        waiting, begun_s = _beside(self._said()), time.monotonic()
         try:
             while not (await asyncio.wait({waiting}, timeout=LOOK_S))[0]:
                 ended_by = await self._ended_by()
                 if ended_by is not None:
                     yield TriggerEvent({"ended_by": ended_by, "killed": await self._kill()})
                     return
+            await asyncio.sleep(max(0.0, begun_s + SOONEST_S - time.monotonic()))
             yield TriggerEvent(waiting.result())
         finally:
             waiting.cancel()
@@ -96,7 +108,7 @@ class OperatorTrigger(BaseTrigger):
         try:
             self._trigger = await asyncio.to_thread(self._made)
         except Exception as error:
-            return _failed(error)
+            return trigger_failed(error)
         return await first_event(self._trigger, None if fails_at is None else fails_at - time.time())
 
     def _made(self) -> BaseTrigger:
@@ -145,28 +157,6 @@ class OperatorTrigger(BaseTrigger):
         operator.on_kill()
 
 
-async def first_event(trigger: BaseTrigger, timeout_s: float | None) -> dict[str, Any]:
-    """Run a trigger until it fires or fails.
-
-    Returns:
-        its first event's payload as ``event``, or as ``failed`` what Airflow would tell the operator.
-    """
-    try:
-        async with asyncio.timeout(timeout_s) as bound:
-            async for event in trigger.run():
-                return {"event": event.payload}
-        raise RuntimeError("the trigger ended without an event")
-    except TimeoutError as error:
-        return {"failed": {"error": TriggerFailureReason.TRIGGER_TIMEOUT.value}} if bound.expired() else _failed(error)
-    except Exception as error:
-        return _failed(error)
-
-
-def _failed(error: Exception) -> dict[str, Any]:
-    lines = traceback.format_exception(error)
-    return {"failed": {"error": f"{type(error).__name__}: {error}", "traceback": lines}}
-
-
 def _beside(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     """Do something beside this task; it may use Airflow's blocking calls where this one may."""
     portal = greenback.has_portal()
@@ -177,3 +167,30 @@ def _beside(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         return await work
 
     return asyncio.ensure_future(begun())
+
+
+def deferral(waits: OperatorWaits) -> TaskDeferred:
+    """Return what gives the slot of a step's task back while its operator waits."""
+    wait, ends_at, now = waits.wait, waits.ends_at, time.time()
+    path, arguments = wait.trigger.serialize()
+    fails_at = None if wait.timeout is None else now + wait.timeout.total_seconds()
+    bounds = [bound for bound in (fails_at, ends_at) if bound is not None]
+    context = waits.job.context
+    return TaskDeferred(
+        trigger=OperatorTrigger(
+            workspace=context.workspace,
+            run_id=context.run_id,
+            token=waits.token,
+            waits_for={"path": path, "arguments": arguments, "fails_at": fails_at},
+            ends_at=ends_at,
+            kills={"step": waits.job.step.id, "arguments": waits.arguments, "known": waits.known},
+        ),
+        method_name=GO_ON,
+        kwargs={
+            "next_method": wait.method_name,
+            "next_kwargs": dict(wait.kwargs or {}),
+            "known": waits.known,
+            "ends_at": ends_at,
+        },
+        timeout=timedelta(seconds=max(0.0, min(bounds) - now) + _LATE_S) if bounds else None,
+    )

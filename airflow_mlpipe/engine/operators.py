@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.engine.attempt import Attempt, Resumed
     from airflow_mlpipe.engine.flight import StepDetached
     from airflow_mlpipe.engine.runs import EngineRun
+    from airflow_mlpipe.execution.carrier import StepPaused
 
 _step_log = logging.getLogger("airflow.task.step")
 
@@ -38,6 +39,10 @@ the clearing of a reused step, would run steps (both were tried)."""
 RESUME = "resume"
 """What the deferred task of a step that went on by itself, in a pod, is called back by. Any other word is for one
 whose operator waits for a trigger of its own."""
+
+SOONEST_S = 3.0
+"""How soon a task may be asked again on a server. Its supervisor may notice a second late that its process has ended,
+and a task that is queued again before its scheduler has heard of that is failed by Airflow (measured)."""
 
 
 class PipelineDone(BaseOperator):
@@ -139,7 +144,7 @@ class StepOperator(BaseOperator):
             # A step that went on by itself.
             super().resume_execution(next_method, next_kwargs, context)
             return
-        from airflow_mlpipe.engine.operator_pause import resumed_by
+        from airflow_mlpipe.engine.operator_waits import resumed_by
 
         def go_on(run: EngineRun, attempt: Attempt) -> list[str]:
             if run.spec.step_by_id[self.step_id].operator is None:
@@ -157,10 +162,7 @@ class StepOperator(BaseOperator):
         self._carry_out(context, lambda run, attempt: run.resume(self.step_id, attempt, detached, event["waited"]))
 
     def _carry_out(
-        self,
-        context: Context,
-        work: Callable[[EngineRun, Attempt], list[str]],
-        resumed: Resumed | None = None,
+        self, context: Context, work: Callable[[EngineRun, Attempt], list[str]], resumed: Resumed | None = None
     ) -> None:
         # Here, not above: a parse reads the spec alone and needs neither catalog nor storage.
         from airflow_mlpipe.engine.adopt import Share
@@ -199,12 +201,12 @@ class StepOperator(BaseOperator):
         try:
             reused = work(run, attempt)
         except StepWaits as wait:
-            raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=wait.pause_s)) from None
+            raise _asked_again(run, wait.pause_s) from None
         except StepDetached as detached:
             raise _deferral(detached, run) from None
         except StepPaused as pause:
             self.log.info("%s", pause)
-            raise pause.how from None
+            raise _paused(pause, run) from None
         except StepNotNeeded as reason:
             raise AirflowSkipException(str(reason)) from None
         except MlpipeError as error:
@@ -230,6 +232,20 @@ class StepOperator(BaseOperator):
         raise (AirflowFailException if final or is_final(error) else AirflowException)(
             error.message.splitlines()[0]
         ) from None
+
+
+def _paused(pause: StepPaused, run: EngineRun) -> BaseException:
+    """Return what gives a task's slot back until its operator goes on."""
+    from airflow_mlpipe.engine.operator_trigger import deferral
+    from airflow_mlpipe.engine.operator_waits import OperatorWaits
+
+    return deferral(pause.how) if isinstance(pause.how, OperatorWaits) else _asked_again(run, pause.asked_again_in_s)
+
+
+def _asked_again(run: EngineRun, pause_s: float) -> AirflowRescheduleException:
+    """Return what gives a task's slot back for a while."""
+    soonest_s = SOONEST_S if run.row.engine == "server" else 0.0
+    return AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=max(pause_s, soonest_s)))
 
 
 def _deferral(detached: StepDetached, run: EngineRun) -> TaskDeferred:

@@ -75,6 +75,7 @@ def test_every_import_is_declared() -> None:
         declared |= {imported_as(r) for r in extras()[name]}
     # Airflow itself depends on these; only engine/ may import them, and the floors see to that.
     declared |= {"uvicorn", "fastapi", "pendulum", "docker", "kubernetes", "kubernetes_asyncio", "structlog", "numpy"}
+    declared.add("greenback")  # what its triggerer uses for blocking calls
     declared |= {"requests", "urllib3"}  # for the errors that the clients of both raise
     declared.add("paramiko")  # what Airflow's provider for SSH is made of; for its types and errors
     declared.add("keyring")  # asked only where it is there already
