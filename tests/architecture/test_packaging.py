@@ -100,7 +100,7 @@ def pins() -> dict[str, Version]:
 
 @pytest.mark.parametrize(
     "extra",
-    ["", "airflow", "pandas", "demo", "postgres", "s3", "azure", "gcs", "http", "mount", "ssh", "databricks",
+    ["", "airflow", "pandas", "demo", "postgres", "s3", "azure", "gcs", "http", "mount", "ssh", "batch", "databricks",
      "hdinsight", "synapse", "dev"],
 )  # fmt: skip
 def test_every_requirement_is_pinned_inside_its_range(extra: str) -> None:

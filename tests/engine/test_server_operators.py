@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import batch_server
+import databricks_server
 import pytest
 from engine_site import eventually
 from server_site import ServerSite
 
-from airflow_mlpipe import Experiment, Joined, OperatorStep, Pipeline, PipelineData, PipelineParameter, Workspace
+from airflow_mlpipe import (
+    AzureBatchStep,
+    BatchCompute,
+    ComputeTarget,
+    DatabricksCompute,
+    DatabricksStep,
+    Experiment,
+    Joined,
+    OperatorStep,
+    Pipeline,
+    PipelineData,
+    PipelineParameter,
+    Workspace,
+)
 from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES
 
 pytestmark = pytest.mark.airflow
@@ -159,6 +175,36 @@ def test_what_was_begun_elsewhere_ends_with_a_step_that_waits_for_it(site, ws, p
     assert row.status == ("failed" if how == "marked in airflow" else "canceled")
     assert site.catalog.held_leases([row.fingerprint]) == {}
     assert len(lines(place / "killed")) == 1
+
+
+def test_a_cancelled_run_ends_what_services_do_for_it(site, ws):
+    pytest.importorskip("airflow.providers.databricks", reason="pip install 'airflow-mlpipe[databricks]'")
+    pytest.importorskip("airflow.providers.microsoft.azure", reason="pip install 'airflow-mlpipe[batch]'")
+    with databricks_server.databricks() as bricks, batch_server.batch() as batch:
+        bricks.work = batch.work = lambda told: None
+        host, port = bricks.url.removeprefix("http://").split(":")
+        login = {"login": "account", "password": base64.b64encode(b"key").decode()}
+        for known in (
+            {"connection_id": "batch", "conn_type": "azure_batch", **login,
+             "extra": json.dumps({"account_url": batch.url})},
+            {"connection_id": "bricks", "conn_type": "databricks", "host": host, "port": int(port), "schema": "http",
+             "password": "secret-token"},
+        ):  # fmt: skip
+            site.engine.api.call("POST", ["connections"], known)
+        ComputeTarget.attach(ws, "batch", BatchCompute.attach_configuration(conn_id="batch"))
+        ComputeTarget.attach(ws, "bricks", DatabricksCompute.attach_configuration(conn_id="bricks"))
+        image = "urn:canonical:0001-com-ubuntu-server-jammy:22_04-lts"
+        # The trigger of the one ends what it waits for by itself; for the other an operator is made again.
+        run = submit(
+            ws, "services",
+            AzureBatchStep("x", True, "small", vm_image_urn=image, executable="sleep 600", compute_target="batch"),
+            DatabricksStep("y", notebook_path="/x", existing_cluster_id="c", compute_target="bricks"),
+        )  # fmt: skip
+        eventually(lambda: waits(site, run.id, "x") and waits(site, run.id, "y"))
+        run.cancel()
+        assert eventually(lambda: bricks.cancelled) == [1]
+        assert eventually(lambda: batch.jobs[batch.tasks[0]["job"]]["state"] == "completed")
+        assert ended(site, run.id).status == "Canceled"
 
 
 def test_a_time_that_is_over_while_it_is_waited_ends_what_was_begun_elsewhere(site, ws, place):
