@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_mlpipe.errors import MlpipeError
     from airflow_mlpipe.sdk.aml_compute import AmlCompute
+    from airflow_mlpipe.sdk.azure_batch_step import AzureBatchStep
     from airflow_mlpipe.sdk.column_types import DataType
     from airflow_mlpipe.sdk.compute import ComputeTarget, ComputeTargetException
     from airflow_mlpipe.sdk.conda import CondaDependencies
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.other_computes import (
         AdlaCompute,
         AksCompute,
-        BatchCompute,
         ComputeInstance,
         DataFactoryCompute,
         DsvmCompute,
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.run_configuration import RunConfiguration
     from airflow_mlpipe.sdk.script_run import ScriptRun
     from airflow_mlpipe.sdk.script_run_config import ScriptRunConfig
-    from airflow_mlpipe.sdk.service_computes import DatabricksCompute, HDInsightCompute, SynapseCompute
+    from airflow_mlpipe.sdk.service_computes import BatchCompute, DatabricksCompute, HDInsightCompute, SynapseCompute
     from airflow_mlpipe.sdk.spark_steps import HDInsightStep, SynapseSparkStep
     from airflow_mlpipe.sdk.step_run import StepRun
     from airflow_mlpipe.sdk.steps import CommandStep, PipelineStep, PythonScriptStep, StepSequence
@@ -78,6 +78,7 @@ __all__ = [
     "AksCompute",
     "AmlCompute",
     "AmlComputeConfiguration",
+    "AzureBatchStep",
     "BatchCompute",
     "CommandStep",
     "ComputeInstance",
@@ -153,7 +154,8 @@ _MODULES = {
     "AksCompute": "sdk.other_computes",
     "AmlCompute": "sdk.aml_compute",
     "AmlComputeConfiguration": "sdk.resource_configuration",
-    "BatchCompute": "sdk.other_computes",
+    "AzureBatchStep": "sdk.azure_batch_step",
+    "BatchCompute": "sdk.service_computes",
     "CommandStep": "sdk.steps",
     "ComputeInstance": "sdk.other_computes",
     "ComputeTarget": "sdk.compute",

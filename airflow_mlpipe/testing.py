@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from airflow_mlpipe.catalog.part import utc_now
+from airflow_mlpipe.engine.attempt import Attempt
 from airflow_mlpipe.engine.bookkeeping import close_run
 from airflow_mlpipe.engine.flight import StepWaits
 from airflow_mlpipe.engine.room import Room
-from airflow_mlpipe.engine.runs import Attempt, EngineRun, StepNotNeeded, is_final
+from airflow_mlpipe.engine.runs import EngineRun, StepNotNeeded, is_final
 from airflow_mlpipe.errors import MlpipeError, NotSupportedError
 from airflow_mlpipe.model.graph import dependencies
 from airflow_mlpipe.model.parameter import ParameterValue

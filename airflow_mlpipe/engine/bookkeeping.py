@@ -104,11 +104,10 @@ def end_running_steps(catalog: Catalog, run_id: str, error: str) -> None:
 
     They are canceled if the run was, else failed for the reason `error`.
     """
-    now = datetime.now(UTC)
-    stop = catalog.stop_of(run_id)
-    cancelled = stop.reason if stop is not None and stop.by == "cancel" else None
-    status = "failed" if cancelled is None else "canceled"
+    now, stop = datetime.now(UTC), catalog.stop_of(run_id)
     for row in catalog.steps(run_id, brief=True):
         if row.status == "running":
-            told = cancelled or f"step '{row.name}': {error}"
-            catalog.update_step(run_id, row.step_id, status=status, error=told, ended_at=now)
+            status, told, reason = "failed", f"step '{row.name}': {error}", row.reason
+            if stop is not None and stop.by == "cancel":
+                status, told, reason = "canceled", stop.reason, stop.reason
+            catalog.update_step(run_id, row.step_id, status=status, error=told, reason=reason, ended_at=now)

@@ -10,8 +10,8 @@ from airflow_mlpipe.execution.here import Here, LocalLauncher
 from airflow_mlpipe.model.compute import ComputeSpec
 
 if TYPE_CHECKING:
+    from airflow_mlpipe.engine.attempt import Attempt
     from airflow_mlpipe.engine.room import Room
-    from airflow_mlpipe.engine.runs import Attempt
 
 
 def carrier_of(compute: ComputeSpec | None, room: Room, context: Any) -> Carrier:
@@ -50,16 +50,17 @@ def carrier_of(compute: ComputeSpec | None, room: Room, context: Any) -> Carrier
     raise NotSupportedError(f"compute target '{compute.name}' runs steps by {compute.kind}, which is not installed")
 
 
-def operator_carrier(compute: ComputeSpec | None, room: Room, attempt: Attempt) -> Carrier:
+def operator_carrier(compute: ComputeSpec | None, room: Room, attempt: Attempt, token: str | None) -> Carrier:
     """Return what carries out a step that is an operator of Airflow: the task at hand, whatever its compute target.
 
     Args:
         compute: the target whose settings the operator is given, or None.
         room: the workspace.
         attempt: the try, and the task that makes it.
+        token: of the step's lease, or None if it has none.
     """
     # Here, not above: a worker whose steps are no operators needs none of it.
     from airflow_mlpipe.engine.operator_launcher import OperatorLauncher, TaskAtHand
 
-    task = TaskAtHand(context=attempt.context, may_defer=attempt.waits_elsewhere, resumed=attempt.resumed)
+    task = TaskAtHand(context=attempt.context, may_defer=attempt.waits_elsewhere, resumed=attempt.resumed, token=token)
     return Here(OperatorLauncher(task, room.site, compute))

@@ -13,6 +13,7 @@ from typing import Any
 from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.catalog.rows import Lease
 from airflow_mlpipe.errors import MlpipeError
+from airflow_mlpipe.execution.carrier import StepPaused
 
 LEASE_TTL_S = 60.0
 """Seconds without a sign of life after which the holder of a lease is in doubt; it is given half as many again."""
@@ -78,29 +79,41 @@ class LeaseKeeper:
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def keeping(self, token: str) -> Iterator[None]:
-        """Keep a lease alive in this block, and give it back however the block ends, unless somebody else goes on.
+    def keeping(self, token: str | None) -> Iterator[None]:
+        """Keep a lease alive in this block, and give it back however the block ends, unless the step goes on without.
+
+        Args:
+            token: of the lease; None for a step that has none.
 
         Raises:
             StepDetached: whatever the block raised of it; the lease is kept by whoever catches that.
+            StepPaused: likewise; if nobody keeps it, it lasts until the step is asked again.
         """
+        if token is None:
+            yield
+            return
         with self._lock:
             self._tokens.add(token)
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._beat, name="leases", daemon=True)
                 self._thread.start()
-        release = True
+        kept_s: float | None = None
         try:
             yield
         except StepDetached:
-            release = False
+            kept_s = 0.0
+            raise
+        except StepPaused as pause:
+            kept_s = pause.asked_again_in_s
             raise
         finally:
             with self._lock:
                 self._tokens.discard(token)
             try:
-                if release:
+                if kept_s is None:
                     self._catalog.release_lease(token)
+                else:
+                    self._catalog.renew_lease(token, kept_s + self.ttl_s)
             except MlpipeError as error:
                 # What the step came to matters more. Nobody renews the lease, so that it ends all the same.
                 _log.warning("a lease could not be given back and will expire: %s", error.message)

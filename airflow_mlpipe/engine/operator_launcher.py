@@ -5,24 +5,29 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, ExecutorSafeguard, TriggerFailureReason
+from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, ExecutorSafeguard
 from airflow.sdk.exceptions import (
     AirflowFailException,
     AirflowRescheduleException,
     AirflowSkipException,
+    AirflowTaskTimeout,
     TaskDeferred,
 )
 
+from airflow_mlpipe.engine.attempt import Resumed
 from airflow_mlpipe.engine.operator_factory import make_operator, operator_class
 from airflow_mlpipe.engine.operator_log import kept_log
+from airflow_mlpipe.engine.operator_memory import Memory
 from airflow_mlpipe.engine.operator_places import OperatorPlaces
+from airflow_mlpipe.engine.operator_waits import OperatorWaits, called_back, first_event
 from airflow_mlpipe.engine.operator_watch import Ended, Watch, watching
 from airflow_mlpipe.errors import PipelineError
 from airflow_mlpipe.execution.carrier import Order, StepPaused
@@ -54,12 +59,42 @@ class TaskAtHand:
     Attributes:
         context: Airflow's.
         may_defer: whether a triggerer is there, so that a waiting operator gives its slot back.
-        resumed: the method that an operator goes on with which has given its slot back, and its arguments; else None.
+        resumed: what an operator goes on with that had given its slot back; else None.
+        token: of the step's lease, or None.
     """
 
     context: Any
     may_defer: bool = False
-    resumed: tuple[str, dict[str, Any]] | None = None
+    resumed: Resumed | None = None
+    token: str | None = None
+
+    @property
+    def limit_s(self) -> float | None:
+        """How long Airflow lets the task run, in seconds; it does not count while the task is deferred."""
+        limit = getattr(self.context["task"], "execution_timeout", None)
+        return None if limit is None else float(limit.total_seconds())
+
+
+@dataclass(slots=True)
+class _Running:
+    """An operator that runs.
+
+    Attributes:
+        job: of its step.
+        arguments: what it was made with.
+        itself: the operator.
+        memory: what it has learned.
+    """
+
+    job: StepJob
+    arguments: dict[str, Any]
+    itself: BaseOperator
+    memory: Memory
+
+    def on_kill(self) -> None:
+        """End what it, or the one before it, has begun elsewhere."""
+        self.memory.recall()
+        self.itself.on_kill()
 
 
 class OperatorLauncher:
@@ -70,6 +105,7 @@ class OperatorLauncher:
         self._task = task
         self._site = site
         self._compute = compute
+        self._began_at = time.time()
 
     def software(self, order: Order, site: Site) -> Software:
         """Return the interpreter of this process."""
@@ -83,18 +119,22 @@ class OperatorLauncher:
             StepPaused: if it waits for a trigger, or to be asked again.
             BaseException: whatever interrupts it, after its ``on_kill``.
         """
-        call = job.step.operator
+        call, resumed = job.step.operator, self._task.resumed
         assert call is not None
         places = OperatorPlaces(job, self._site, self._compute)
-        operator = make_operator(job.step, call.filled(places.value, self._rendered(job)))
+        arguments = call.filled(places.value, self._rendered(job))
+        operator = make_operator(job.step, arguments)
+        running = _Running(job, arguments, operator, Memory(operator, {} if resumed is None else resumed.known))
         started_at = order.now()
         code = 0
         with (
             kept_log(job.stdout, order.on_line),
-            watching(operator.on_kill, order.stop, job.step.timeout_s, operator.log.warning) as watch,
+            watching(running.on_kill, order.stop, self._left_s(job), operator.log.warning) as watch,
         ):
+            if resumed is not None and resumed.ended_by is not None:
+                return self._ended(resumed, running, order, watch)
             try:
-                self._keep(self._result(operator), job)
+                self._keep(self._result(running), job)
             except (StepPaused, PipelineError):
                 raise
             except Ended:
@@ -102,8 +142,11 @@ class OperatorLauncher:
             except Exception:
                 code = 1
                 self._tell(job, order.on_line)
+                if resumed is not None and resumed.method == TRIGGER_FAIL_REPR:
+                    # What was waited for goes on, and nobody waits for it any more.
+                    watch.kill(running.on_kill, operator.log.warning)
             except BaseException:
-                watch.kill(operator.on_kill, operator.log.warning)
+                watch.kill(running.on_kill, operator.log.warning)
                 raise
         if code == 0 and not watch.ended:
             places.fetch()
@@ -126,23 +169,47 @@ class OperatorLauncher:
             for name, value in call.arguments.items()
         }
 
-    def _result(self, operator: BaseOperator) -> Any:
+    def _left_s(self, job: StepJob) -> float | None:
+        """Return how long the step may still run, in seconds, or None."""
+        resumed, limit_s = self._task.resumed, job.step.timeout_s
+        if limit_s is None or resumed is None or resumed.ends_at is None:
+            return limit_s
+        return max(0.0, min(limit_s, resumed.ends_at - time.time()))
+
+    def _ended(self, resumed: Resumed, running: _Running, order: Order, watch: Watch) -> Exit:
+        """End a try that was woken to be ended.
+
+        Raises:
+            AirflowTaskTimeout: if its time is over.
+        """
+        if not resumed.killed:
+            watch.kill(running.on_kill, running.itself.log.warning)
+        if resumed.ended_by == "timeout":
+            raise AirflowTaskTimeout("its time was over while its operator waited")
+        now = order.now()
+        return Exit(code=1, started_at=now, ended_at=now, stopped=order.stop() or "its run was to end")
+
+    def _result(self, running: _Running) -> Any:
         """Run the operator; where there is no triggerer also what it waits for."""
-        resumed = self._task.resumed
+        operator, resumed = running.itself, self._task.resumed
+        goes_on = None if resumed is None else (resumed.method, dict(resumed.arguments))
         while True:
             try:
-                if resumed is not None:
-                    return operator.resume_execution(resumed[0], resumed[1], self._task.context)
+                if goes_on is not None:
+                    return operator.resume_execution(*goes_on, self._task.context)
                 # Airflow warns about operators that are not run by its task runner; this is one that stands in for it.
                 sentinel = {f"{type(operator).__name__}__sentinel": ExecutorSafeguard.sentinel_value}
                 return operator.execute(self._task.context, **sentinel)
             except TaskDeferred as wait:
                 if self._task.may_defer:
-                    raise StepPaused("its operator waits for a trigger", wait) from None
+                    raise StepPaused("its operator waits for a trigger", self._waits(wait, running)) from None
                 operator.log.info("no triggerer here: waiting for %s in this task", type(wait.trigger).__name__)
-                resumed = _waited(wait)
+                timeout_s = None if wait.timeout is None else wait.timeout.total_seconds()
+                said = asyncio.run(first_event(wait.trigger, timeout_s))
+                goes_on = called_back(wait.method_name, wait.kwargs or {}, said)
             except AirflowRescheduleException as again:
-                raise StepPaused("its operator asks to be run again later", again) from None
+                pause_s = (again.reschedule_date - datetime.now(UTC)).total_seconds()
+                raise StepPaused("its operator asks to be run again later", again, max(0.0, pause_s)) from None
             except AirflowFailException as error:
                 raise PipelineError(f"its operator failed and says that another try is no use: {error}") from None
             except AirflowSkipException as reason:
@@ -150,6 +217,15 @@ class OperatorLauncher:
                     f"its operator skipped itself ({reason}), and a step has to give a result; "
                     "put conditions before the pipeline"
                 ) from None
+
+    def _waits(self, wait: TaskDeferred, running: _Running) -> OperatorWaits:
+        """Return what tells that the operator waits, and what it is ended by meanwhile."""
+        resumed, limits = self._task.resumed, (running.job.step.timeout_s, self._task.limit_s)
+        limit_s = min((limit for limit in limits if limit is not None), default=None)
+        ends_at = None if limit_s is None else self._began_at + limit_s
+        if resumed is not None:
+            ends_at = resumed.ends_at
+        return OperatorWaits(wait, running.job, self._task.token, ends_at, running.arguments, running.memory.known)
 
     def _keep(self, value: Any, job: StepJob) -> None:
         """Keep what the operator returned: in the output that was declared for it, else as a property."""
@@ -176,36 +252,3 @@ class OperatorLauncher:
 
 def _exit(code: int, watch: Watch, started_at: datetime, ended_at: datetime) -> Exit:
     return Exit(code=code, started_at=started_at, ended_at=ended_at, stopped=watch.stopped, timed_out=watch.timed_out)
-
-
-def _waited(wait: TaskDeferred) -> tuple[str, dict[str, Any]]:
-    """Run a trigger here until it fires; return what its operator goes on with."""
-    timeout_s = None if wait.timeout is None else wait.timeout.total_seconds()
-
-    async def first_event() -> Any:
-        async for event in wait.trigger.run():
-            return event.payload
-        raise RuntimeError("the trigger ended without an event")
-
-    try:
-        payload = asyncio.run(asyncio.wait_for(first_event(), timeout_s))
-    except TimeoutError:
-        return TRIGGER_FAIL_REPR, {"error": TriggerFailureReason.TRIGGER_TIMEOUT}
-    except Exception as error:
-        return TRIGGER_FAIL_REPR, {"error": str(error), "traceback": traceback.format_exception(error)}
-    return wait.method_name, {**(wait.kwargs or {}), "event": payload}
-
-
-def paused_arguments(wait: TaskDeferred) -> Mapping[str, Any]:
-    """Return what the step's task is called with once the trigger that its operator waits for has fired."""
-    return {"next_method": wait.method_name, "next_kwargs": dict(wait.kwargs or {})}
-
-
-def resumed_by(method: str, arguments: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
-    """Return the operator's method and arguments, from what Airflow calls the step's task with."""
-    known = dict(arguments or {})
-    if "next_method" not in known:
-        # The trigger failed: Airflow's own word, for the operator to hear.
-        return method, known
-    event = {"event": known["event"]} if "event" in known else {}
-    return known["next_method"], {**known["next_kwargs"], **event}

@@ -46,6 +46,8 @@ class OperatorPlaces:
             return str(self._job.cwd / piece.value)
         if piece.kind == "compute":
             return self._setting(piece.value)
+        if piece.kind == "try":
+            return f"{context.step_run_id}-{self._job.work.name}"
         return piece.value
 
     def fetch(self) -> None:

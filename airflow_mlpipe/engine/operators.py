@@ -23,8 +23,10 @@ from airflow_mlpipe.errors import MlpipeError, PipelineError
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mlpipe.engine.attempt import Attempt, Resumed
     from airflow_mlpipe.engine.flight import StepDetached
-    from airflow_mlpipe.engine.runs import Attempt, EngineRun
+    from airflow_mlpipe.engine.runs import EngineRun
+    from airflow_mlpipe.execution.carrier import StepPaused
 
 _step_log = logging.getLogger("airflow.task.step")
 
@@ -34,9 +36,13 @@ TRIGGER_RULE = "none_failed_min_one_success"
 Skipped parents are reused ones. Without the second half a branch that did not choose the pipeline, and
 the clearing of a reused step, would run steps (both were tried)."""
 
-RESUME, GO_ON = "resume", "go_on"
-"""What a deferred task of a step is called back by: one that went on by itself (in a pod), and one whose operator
-waits for a trigger of its own. What the operator itself is called back by stands in the arguments of the second."""
+RESUME = "resume"
+"""What the deferred task of a step that went on by itself, in a pod, is called back by. Any other word is for one
+whose operator waits for a trigger of its own."""
+
+SOONEST_S = 3.0
+"""How soon a task may be asked again on a server. Its supervisor may notice a second late that its process has ended,
+and a task that is queued again before its scheduler has heard of that is failed by Airflow (measured)."""
 
 
 class PipelineDone(BaseOperator):
@@ -138,7 +144,7 @@ class StepOperator(BaseOperator):
             # A step that went on by itself.
             super().resume_execution(next_method, next_kwargs, context)
             return
-        from airflow_mlpipe.engine.operator_launcher import resumed_by
+        from airflow_mlpipe.engine.operator_waits import resumed_by
 
         def go_on(run: EngineRun, attempt: Attempt) -> list[str]:
             if run.spec.step_by_id[self.step_id].operator is None:
@@ -156,17 +162,15 @@ class StepOperator(BaseOperator):
         self._carry_out(context, lambda run, attempt: run.resume(self.step_id, attempt, detached, event["waited"]))
 
     def _carry_out(
-        self,
-        context: Context,
-        work: Callable[[EngineRun, Attempt], list[str]],
-        resumed: tuple[str, dict[str, Any]] | None = None,
+        self, context: Context, work: Callable[[EngineRun, Attempt], list[str]], resumed: Resumed | None = None
     ) -> None:
         # Here, not above: a parse reads the spec alone and needs neither catalog nor storage.
         from airflow_mlpipe.engine.adopt import Share
+        from airflow_mlpipe.engine.attempt import Attempt
         from airflow_mlpipe.engine.connections import ask_airflow
         from airflow_mlpipe.engine.flight import StepDetached, StepWaits
         from airflow_mlpipe.engine.room import room_of
-        from airflow_mlpipe.engine.runs import Attempt, StepNotNeeded
+        from airflow_mlpipe.engine.runs import StepNotNeeded
         from airflow_mlpipe.execution.carrier import StepPaused
         from airflow_mlpipe.execution.processes import die_with_parent
 
@@ -197,12 +201,12 @@ class StepOperator(BaseOperator):
         try:
             reused = work(run, attempt)
         except StepWaits as wait:
-            raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=wait.pause_s)) from None
+            raise _asked_again(run, wait.pause_s) from None
         except StepDetached as detached:
             raise _deferral(detached, run) from None
         except StepPaused as pause:
             self.log.info("%s", pause)
-            raise _paused(pause.how) from None
+            raise _paused(pause, run) from None
         except StepNotNeeded as reason:
             raise AirflowSkipException(str(reason)) from None
         except MlpipeError as error:
@@ -230,6 +234,20 @@ class StepOperator(BaseOperator):
         ) from None
 
 
+def _paused(pause: StepPaused, run: EngineRun) -> BaseException:
+    """Return what gives a task's slot back until its operator goes on."""
+    from airflow_mlpipe.engine.operator_trigger import deferral
+    from airflow_mlpipe.engine.operator_waits import OperatorWaits
+
+    return deferral(pause.how) if isinstance(pause.how, OperatorWaits) else _asked_again(run, pause.asked_again_in_s)
+
+
+def _asked_again(run: EngineRun, pause_s: float) -> AirflowRescheduleException:
+    """Return what gives a task's slot back for a while."""
+    soonest_s = SOONEST_S if run.row.engine == "server" else 0.0
+    return AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=max(pause_s, soonest_s)))
+
+
 def _deferral(detached: StepDetached, run: EngineRun) -> TaskDeferred:
     """Return what gives a task's slot back until its step, which goes on by itself, has ended."""
     from airflow_mlpipe.engine.pods.trigger import PodTrigger
@@ -238,13 +256,3 @@ def _deferral(detached: StepDetached, run: EngineRun) -> TaskDeferred:
         workspace=str(run.room.folder), run_id=run.row.id, token=detached.token, found_by=detached.found_by
     )
     return TaskDeferred(trigger=trigger, method_name=RESUME)
-
-
-def _paused(how: BaseException) -> BaseException:
-    """Return what tells Airflow when a step goes on whose operator has given its slot back."""
-    from airflow_mlpipe.engine.operator_launcher import paused_arguments
-
-    if not isinstance(how, TaskDeferred):
-        return how
-    kwargs = dict(paused_arguments(how))
-    return TaskDeferred(trigger=how.trigger, method_name=GO_ON, kwargs=kwargs, timeout=how.timeout)

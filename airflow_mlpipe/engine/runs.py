@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.catalog.leases import waiting_reason
 from airflow_mlpipe.catalog.rows import RunRow, StepRow
+from airflow_mlpipe.engine.attempt import Attempt
 from airflow_mlpipe.engine.carriers import carrier_of, operator_carrier
 from airflow_mlpipe.engine.container_sweep import sweep
 from airflow_mlpipe.engine.flight import StepDetached, StepWaits, pause_s
@@ -50,39 +50,6 @@ _log = logging.getLogger(__name__)
 
 class StepNotNeeded(Exception):
     """The step cannot or need not run, and that is no failure: a producer was skipped by somebody else."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One try of a step.
-
-    Attributes:
-        number: from 1.
-        last: whether its failure is the step's failure.
-        killed: returns why the task itself is being ended, or None; asked often.
-        on_line: gets each line the step prints, with ``stdout`` or ``stderr``.
-        on_reason: gets why the step runs or is reused after all, in one or several lines.
-        context: Airflow's, of the task that makes it.
-        waits_elsewhere: whether its task can be waited for without a slot of a worker.
-        own_retries: how many failures of the step itself are tried again; None: as long as `last` is not so.
-        series: names the tries whose failures are counted together.
-        resumed: for a try that has given its slot back: what its operator goes on with; else None.
-    """
-
-    number: int
-    last: bool
-    killed: Callable[[], str | None] = lambda: None
-    on_line: Callable[[str, str], None] | None = None
-    on_reason: Callable[[str], None] = lambda reason: None
-    context: Any = None
-    waits_elsewhere: bool = False
-    own_retries: int | None = None
-    series: int = 0
-    resumed: tuple[str, dict[str, Any]] | None = None
-
-    def tell(self, decision: StepDecision) -> None:
-        """Say why the step runs or is reused."""
-        self.on_reason("\n".join(decision.details or [decision.reason]))
 
 
 class EngineRun:
@@ -154,7 +121,7 @@ class EngineRun:
             StepNotNeeded: if a producer has no result although nothing failed.
             StepWaits: if another step computes the same; nothing has been done, and it is to be called again.
             StepDetached: if the step goes on by itself; :meth:`resume` is to be called once it has ended.
-            StepPaused: if the try goes on later, with `attempt.resumed`; it holds nothing meanwhile.
+            StepPaused: if the try goes on later; its lease is kept meanwhile.
             StepStoppedError: if the run was stopped or cancelled.
             UsageError, OutputMissingError, EnvironmentBuildError: another try would end the same way.
             MlpipeError: another try may help.
@@ -165,7 +132,9 @@ class EngineRun:
         if row.status in ("completed", "reused") and row.result_id is not None:
             # Cleared by a person, or its task died between the commit and its own end.
             return self._ahead(step_id, self._catalog.get_result(row.result_id))
-        self._refuse_if_stopped(row)
+        if attempt.resumed is None:
+            # Else the operator has to end what it has begun elsewhere.
+            self._refuse_if_stopped(row)
         if row.status in ("failed", "canceled", "not_run"):
             # Its task was cleared: an engine starts no step by itself that has ended.
             self._catalog.resume_run(self.row, [], [step_id], reopen=False)
@@ -195,7 +164,7 @@ class EngineRun:
             if not isinstance(carrier, Detachable):
                 raise UsageError(f"step '{row.name}': its compute target was changed while it ran; run it again")
             order = self._order(step, row, key, self._inputs(step), attempt)
-            with nullcontext() if detached.token is None else self.room.leases.keeping(detached.token):
+            with self.room.leases.keeping(detached.token):
                 carried = carrier.attach(order, self.room.site, detached.found_by, waited)
                 return finish_attempt(order, key, carried, self.room.site)
 
@@ -222,16 +191,19 @@ class EngineRun:
         self, step: StepSpec, row: StepRow, results: Mapping[str, StepResult], attempt: Attempt
     ) -> StepResult:
         """Return the step's result: one that is there, or a new one that nobody else computes meanwhile."""
-        if attempt.resumed is not None:
-            # Whatever others have computed meanwhile: what this one has begun elsewhere is brought to its end.
+        if attempt.resumed is not None or _is_asked_again(step, row, attempt):
+            # Whatever others have computed meanwhile: what this one has begun is brought to its end.
             key = _begun_key(row)
-            order = self._order(step, row, key, results, attempt)
-            return carry_out(order, key, self.room.site, self._carrier(step, attempt))
+            taken = self._catalog.acquire_lease(key.fingerprint, self.row.id, row.step_run_id, self.room.leases.ttl_s)
+            token = taken if isinstance(taken, str) else None
+            with self.room.leases.keeping(token):
+                order = replace(self._order(step, row, key, results, attempt), resumed=True)
+                return carry_out(order, key, self.room.site, self._carrier(step, attempt, token))
         decision = self._decided(step, row, results, attempt)
         if decision.result is not None:
             return decision.result
         token = self._lease(step, row, decision)
-        with nullcontext() if token is None else self.room.leases.keeping(token):
+        with self.room.leases.keeping(token):
             key = key_of(decision)
             if self._reads_cache(step) and self._catalog.by_fingerprint(key.fingerprint, limit=1):
                 # The last holder of the lease may have committed between the question and the lease.
@@ -241,16 +213,16 @@ class EngineRun:
             attempt.tell(decision)
             key = key_of(decision)
             order = self._order(step, row, key, results, attempt)
-            carrier = self._carrier(step, attempt)
+            carrier = self._carrier(step, attempt, token)
             if attempt.waits_elsewhere and isinstance(carrier, Detachable) and carrier.detaches:
                 begin_attempt(order, key, self.room.site)
                 raise StepDetached(carrier.detach(order, self.room.site), token)
             return carry_out(order, key, self.room.site, carrier)
 
-    def _carrier(self, step: StepSpec, attempt: Attempt) -> Carrier:
+    def _carrier(self, step: StepSpec, attempt: Attempt, token: str | None) -> Carrier:
         compute = self.room.compute(step)
         if step.operator is not None:
-            return operator_carrier(compute, self.room, attempt)
+            return operator_carrier(compute, self.room, attempt, token)
         check_place(step, "local" if compute is None else compute.kind, self.row.parameters)
         return carrier_of(compute, self.room, attempt.context)
 
@@ -262,7 +234,6 @@ class EngineRun:
             run=self._identity(row),
             inputs=staged_inputs(step, key, results),
             number=attempt.number,
-            resumed=attempt.resumed is not None,
             stop=lambda: attempt.killed() or self.stop_reason(),
             on_line=attempt.on_line,
         )
@@ -314,7 +285,8 @@ class EngineRun:
     def timed_out(self, step_id: str, attempt: Attempt) -> None:
         """Note that a try was ended because it took too long."""
         step = self.spec.step_by_id[step_id]
-        error = ExecutionError(f"step '{step.name}' was ended after its timeout of {step.timeout_s:g} s")
+        limit_s = step.airflow.get("execution_timeout", step.timeout_s)
+        error = ExecutionError(f"step '{step.name}' was ended after its timeout of {limit_s:g} s")
         self._failed(self._catalog.step(self.row.id, step_id), error, attempt)
 
     def has_failed(self, step_id: str) -> bool:
@@ -490,6 +462,11 @@ def key_of(decision: StepDecision) -> StepKey:
         components=decision.components,
         reason=decision.reason,
     )
+
+
+def _is_asked_again(step: StepSpec, row: StepRow, attempt: Attempt) -> bool:
+    """Whether a try is that of an operator that wanted to be run again later: a sensor in mode ``reschedule``."""
+    return step.operator is not None and row.status == "running" and row.try_number == attempt.number
 
 
 def _begun_key(row: StepRow) -> StepKey:

@@ -66,11 +66,13 @@ class StepPaused(Exception):
 
     Attributes:
         how: what tells the engine when it goes on.
+        asked_again_in_s: when it goes on, in seconds, if nobody waits for it meanwhile; else 0.
     """
 
-    def __init__(self, reason: str, how: BaseException) -> None:
+    def __init__(self, reason: str, how: BaseException, asked_again_in_s: float = 0.0) -> None:
         super().__init__(reason)
         self.how = how
+        self.asked_again_in_s = asked_again_in_s
 
 
 class Carried(Protocol):

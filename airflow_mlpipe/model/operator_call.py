@@ -16,12 +16,12 @@ class Piece(Frozen):
     Attributes:
         kind: ``literal`` (the text itself), ``input`` or ``output`` (the path of that port on the worker),
             ``input_url`` or ``output_url`` (where that port lies in its datastore), ``parameter`` (the bound value of
-            that pipeline parameter), ``source`` (the path of that file of the step's code on the worker) or ``compute``
-            (that setting of the step's compute target).
+            that pipeline parameter), ``source`` (the path of that file of the step's code on the worker), ``compute``
+            (that setting of the step's compute target) or ``try`` (a name that no other try has; the value is ``id``).
         value: the text, or a name of that kind.
     """
 
-    kind: Literal["literal", "input", "output", "input_url", "output_url", "parameter", "source", "compute"]
+    kind: Literal["literal", "input", "output", "input_url", "output_url", "parameter", "source", "compute", "try"]
     value: str
 
 

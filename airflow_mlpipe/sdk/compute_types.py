@@ -9,7 +9,7 @@ from airflow_mlpipe.sdk.aml_compute import AmlCompute
 from airflow_mlpipe.sdk.docker_compute import DockerCompute
 from airflow_mlpipe.sdk.kubernetes_compute import KubernetesCompute
 from airflow_mlpipe.sdk.remote_compute import RemoteCompute
-from airflow_mlpipe.sdk.service_computes import DatabricksCompute, HDInsightCompute, SynapseCompute
+from airflow_mlpipe.sdk.service_computes import BatchCompute, DatabricksCompute, HDInsightCompute, SynapseCompute
 
 if TYPE_CHECKING:
     from airflow_mlpipe.model.compute import ComputeSpec
@@ -21,6 +21,7 @@ _ATTACHED: dict[str, type[ComputeTarget]] = {
     "ssh": RemoteCompute,
 }
 _SERVICES: dict[str, type[ComputeTarget]] = {
+    "Batch": BatchCompute,
     "Databricks": DatabricksCompute,
     "SynapseSpark": SynapseCompute,
     "HDInsight": HDInsightCompute,

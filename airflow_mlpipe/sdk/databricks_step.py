@@ -8,7 +8,7 @@ from typing import Any
 from airflow_mlpipe.errors import NotSupportedError, PipelineError
 from airflow_mlpipe.sdk.binding import Consumed, OutputView, Produced
 from airflow_mlpipe.sdk.compute import ComputeTarget
-from airflow_mlpipe.sdk.operator_arguments import ComputeSetting, Url
+from airflow_mlpipe.sdk.operator_arguments import ComputeSetting, Url, addressed
 from airflow_mlpipe.sdk.operator_step import OperatorStep
 
 _OPERATOR = "airflow.providers.databricks.operators.databricks.DatabricksSubmitRunOperator"
@@ -168,14 +168,14 @@ def _task(name: str, given: Mapping[str, Any], addresses: Mapping[str, Url]) -> 
             f"given are: {', '.join(programs) or 'none'}"
         )
     if programs == ["notebook_path"]:
-        told = {**addresses, **(given["notebook_params"] or {})}
+        told = {**addresses, **{key: addressed(each) for key, each in (given["notebook_params"] or {}).items()}}
         return {"notebook_task": {"notebook_path": given["notebook_path"], "base_parameters": told}}
     words = [word for port, address in addresses.items() for word in (f"--{port}", address)]
     if programs == ["python_script_path"]:
         script = given["python_script_path"]
-        words = [*(given["python_script_params"] or ()), *words]
+        words = [*map(addressed, given["python_script_params"] or ()), *words]
         return {"spark_python_task": {"python_file": script, "parameters": words}}
-    words = [*(given["jar_params"] or ()), *words]
+    words = [*map(addressed, given["jar_params"] or ()), *words]
     return {"spark_jar_task": {"main_class_name": given["main_class_name"], "parameters": words}}
 
 

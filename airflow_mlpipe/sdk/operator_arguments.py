@@ -65,6 +65,15 @@ class ComputeSetting:
         self.name = name
 
 
+class TryId:
+    """Stands, in an operator's arguments, for a name that no other try of any step has: of a job elsewhere."""
+
+
+def addressed(value: Any) -> Any:
+    """Return data as its address: a path of the worker's is of no use to a machine elsewhere. Else the value itself."""
+    return Url(value) if isinstance(value, (Consumed, PipelineParameter, AbstractDataset)) else value
+
+
 @dataclass(slots=True)
 class WrittenCall:
     """The arguments of an operator, taken apart.
@@ -124,6 +133,8 @@ class WrittenCall:
             return Piece(kind="source", value=value.path)
         if isinstance(value, ComputeSetting):
             return Piece(kind="compute", value=value.name)
+        if isinstance(value, TryId):
+            return Piece(kind="try", value="id")
         data = value.data if isinstance(value, Url) else value
         if not isinstance(data, (Consumed, PipelineParameter, AbstractDataset)):
             raise PipelineError(

@@ -9,7 +9,6 @@ from airflow_mlpipe.errors import NotSupportedError
 _INSTEAD = {
     "AdlaCompute": "Azure Data Lake Analytics was shut down in 2024",
     "AksCompute": "for pipelines attach the cluster: KubernetesCompute.attach_configuration(...)",
-    "BatchCompute": "use OperatorStep with an operator of Airflow's provider, which names the account's connection",
     "ComputeInstance": "a step without compute_target= runs on the worker's machine",
     "DataFactoryCompute": "a DataTransferStep needs no compute_target=",
     "DsvmCompute": "attach the machine's engine: DockerCompute.attach_configuration(engine_url=...)",
@@ -47,10 +46,6 @@ class AksCompute(metaclass=_Unsupported):
     """v1's cluster for web services; not supported."""
 
 
-class BatchCompute(metaclass=_Unsupported):
-    """v1's Azure Batch; not supported."""
-
-
 class ComputeInstance(metaclass=_Unsupported):
     """v1's development machine; not supported."""
 
@@ -65,7 +60,3 @@ class DsvmCompute(metaclass=_Unsupported):
 
 class KustoCompute(metaclass=_Unsupported):
     """v1's Azure Data Explorer; not supported."""
-
-
-class SynapseCompute(metaclass=_Unsupported):
-    """v1's Synapse Spark pool; not supported."""

@@ -28,6 +28,35 @@ class _ServiceCompute(ComputeTarget):
         return {"connId": self.conn_id, **self._settings.settings}
 
 
+class BatchCompute(_ServiceCompute):
+    """An account of Azure Batch, for :class:`AzureBatchStep`."""
+
+    @staticmethod
+    def attach_configuration(
+        resource_group: str | None = None,
+        account_name: str | None = None,
+        resource_id: str | None = None,
+        *,
+        conn_id: str = "azure_batch_default",
+        max_nodes: int | None = None,
+    ) -> ComputeTargetAttachConfiguration:
+        """Describe an account.
+
+        Args:
+            resource_group: recorded as in v1, not used; the connection has the address.
+            account_name: recorded as in v1, not used.
+            resource_id: recorded as in v1, not used.
+            conn_id: Airflow connection of type ``azure_batch``: name and key of the account, and its address as
+                ``account_url`` among the extras; without a key the machine's own login at Azure.
+            max_nodes: how many steps run on it at once; None for no limit.
+
+        Raises:
+            ParameterError: if a value is not allowed.
+        """
+        told = {"resource_group": resource_group, "account_name": account_name, "resource_id": resource_id}
+        return _configuration("Batch", conn_id, told, max_nodes)
+
+
 class DatabricksCompute(_ServiceCompute):
     """A Databricks workspace, for :class:`DatabricksStep`."""
 

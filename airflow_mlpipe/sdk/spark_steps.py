@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_mlpipe.errors import NotSupportedError, PipelineError
 from airflow_mlpipe.sdk.compute import ComputeTarget
-from airflow_mlpipe.sdk.operator_arguments import ComputeSetting
+from airflow_mlpipe.sdk.operator_arguments import ComputeSetting, addressed
 from airflow_mlpipe.sdk.operator_step import OperatorStep
 
 _SYNAPSE = "airflow.providers.microsoft.azure.operators.synapse.AzureSynapseRunSparkBatchOperator"
@@ -17,7 +17,7 @@ _LIVY = "airflow.providers.apache.livy.operators.livy.LivyOperator"
 class SynapseSparkStep(OperatorStep):
     """Runs a Spark program on a pool of Azure Synapse.
 
-    Data among `arguments` is written as ``Url(data)``: the pool reads and writes it where it lies.
+    Data among `arguments` becomes its address: the pool reads and writes it where it lies.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class SynapseSparkStep(OperatorStep):
             name: for people; by default the program's file name.
             app_name: name in Synapse; by default the step's.
             environment: accepted as in v1, not used.
-            arguments: of the program: texts, pipeline parameters, ``Url(data)``.
+            arguments: of the program: texts, pipeline parameters, data.
             inputs: data it reads.
             outputs: data it makes.
             conf: Spark's settings.
@@ -82,7 +82,7 @@ class SynapseSparkStep(OperatorStep):
             "name": app_name or shown,
             "file": file,
             "class_name": class_name,
-            "arguments": list(arguments or ()),
+            "arguments": [addressed(each) for each in arguments or ()],
             "configuration": dict(conf or {}) or None,
             "python_files": list(py_files or ()) or None,
             "jars": list(jars or ()) or None,
@@ -108,7 +108,7 @@ class SynapseSparkStep(OperatorStep):
 class HDInsightStep(OperatorStep):
     """Runs a Spark program on a cluster of HDInsight, through its Livy server.
 
-    Data among `arguments` is written as ``Url(data)``: the cluster reads and writes it where it lies.
+    Data among `arguments` becomes its address: the cluster reads and writes it where it lies.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class HDInsightStep(OperatorStep):
             executor_cores: of each executor.
             num_executors: how many executors.
             name: for people; by default the program's file name.
-            arguments: of the program: texts, numbers, pipeline parameters, ``Url(data)``.
+            arguments: of the program: texts, numbers, pipeline parameters, data.
             inputs: data it reads.
             outputs: data it makes.
             conf: Spark's settings.
@@ -169,7 +169,7 @@ class HDInsightStep(OperatorStep):
             "livy_conn_id": ComputeSetting("conn_id"),
             "file": file,
             "class_name": class_name,
-            "args": list(arguments or ()),
+            "args": [addressed(each) for each in arguments or ()],
             "conf": dict(conf or {}),
             "py_files": list(py_files or ()),
             "jars": list(jars or ()),

@@ -75,6 +75,7 @@ def test_every_import_is_declared() -> None:
         declared |= {imported_as(r) for r in extras()[name]}
     # Airflow itself depends on these; only engine/ may import them, and the floors see to that.
     declared |= {"uvicorn", "fastapi", "pendulum", "docker", "kubernetes", "kubernetes_asyncio", "structlog", "numpy"}
+    declared.add("greenback")  # what its triggerer uses for blocking calls
     declared |= {"requests", "urllib3"}  # for the errors that the clients of both raise
     declared.add("paramiko")  # what Airflow's provider for SSH is made of; for its types and errors
     declared.add("keyring")  # asked only where it is there already
@@ -99,7 +100,7 @@ def pins() -> dict[str, Version]:
 
 @pytest.mark.parametrize(
     "extra",
-    ["", "airflow", "pandas", "demo", "postgres", "s3", "azure", "gcs", "http", "mount", "ssh", "databricks",
+    ["", "airflow", "pandas", "demo", "postgres", "s3", "azure", "gcs", "http", "mount", "ssh", "batch", "databricks",
      "hdinsight", "synapse", "dev"],
 )  # fmt: skip
 def test_every_requirement_is_pinned_inside_its_range(extra: str) -> None:

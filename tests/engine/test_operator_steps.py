@@ -163,15 +163,23 @@ def test_a_sensor_that_reschedules_gives_its_slot_back(ws, tmp_path):
     sensor = OperatorStep(
         "x", "airflow.providers.standard.sensors.bash.BashSensor",
         arguments={"bash_command": f"test -e {tmp_path}/flag", "mode": "reschedule", "poke_interval": 0.5},
+        allow_reuse=True,
     )  # fmt: skip
     made = run(ws, sensor, wait=False)
     deadline = time.monotonic() + 60
     while ws.catalog.step(made.id, "x").status != "running":
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    key = ws.catalog.step(made.id, "x").fingerprint
+    held = ws.catalog.held_leases([key])[key]
+    while ws.catalog.held_leases([key])[key].token == held.token:
+        # Asked again, it has taken the lease anew; in between nobody could.
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     (tmp_path / "flag").touch()
     assert made.wait_for_completion(show_output=False) == "Finished"
     assert ws.catalog.step(made.id, "x").try_number == 1
+    assert ws.catalog.held_leases([key]) == {}
 
 
 def settings(ws: Workspace, **settings):

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from engine_site import Site, shell
 
+from airflow_mlpipe.engine.attempt import Attempt
 from airflow_mlpipe.engine.bookkeeping import close_run
 from airflow_mlpipe.engine.room import Room
-from airflow_mlpipe.engine.runs import Attempt, EngineRun
+from airflow_mlpipe.engine.runs import EngineRun
 from airflow_mlpipe.errors import StepFailedError, UnreachableError
 
 pytestmark = pytest.mark.airflow

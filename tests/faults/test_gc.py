@@ -21,9 +21,9 @@ from fault_site import ALL, Ended, FaultSite
 
 from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.catalog.rows import DatastoreRow
+from airflow_mlpipe.engine.attempt import Attempt
 from airflow_mlpipe.engine.bookkeeping import close_run
 from airflow_mlpipe.engine.room import Room
-from airflow_mlpipe.engine.runs import Attempt
 from airflow_mlpipe.errors import StorageError
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath
 from airflow_mlpipe.reuse.gc import DOUBTFUL, KINDS, NO_RESULT, UNUSED, Collected

@@ -14,9 +14,9 @@ from lake import LAKE, SIZE_BYTES, Lake
 from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.catalog.rows import DatastoreRow
 from airflow_mlpipe.cli import main
+from airflow_mlpipe.engine.attempt import Attempt
 from airflow_mlpipe.engine.bookkeeping import close_run
 from airflow_mlpipe.engine.room import Room
-from airflow_mlpipe.engine.runs import Attempt
 from airflow_mlpipe.errors import MlpipeError, StorageError
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath
 from airflow_mlpipe.reuse import facts

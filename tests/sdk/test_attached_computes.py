@@ -153,7 +153,7 @@ def test_pod_templates_that_are_harmless():
 
 @pytest.mark.parametrize(
     "name",
-    ["AdlaCompute", "AksCompute", "BatchCompute", "ComputeInstance", "DataFactoryCompute", "DsvmCompute",
+    ["AdlaCompute", "AksCompute", "ComputeInstance", "DataFactoryCompute", "DsvmCompute",
      "KustoCompute"],
 )  # fmt: skip
 def test_v1s_other_computes_say_by_name_that_they_are_not_supported(workspace, name):

@@ -7,11 +7,15 @@ from importlib.util import find_spec
 import pytest
 
 from airflow_mlpipe import (
+    AzureBatchStep,
+    BatchCompute,
     ComputeTarget,
     HDInsightCompute,
     HDInsightStep,
+    Joined,
     Pipeline,
     PipelineData,
+    PipelineParameter,
     SynapseCompute,
     SynapseSparkStep,
     Url,
@@ -60,6 +64,30 @@ def test_a_step_on_hdinsight(workspace):
     assert told(workspace, step) == {
         "livy_conn_id": "compute:conn_id", "file": FILE, "args": [1, "x"], "num_executors": 2, "polling_interval": 15,
     }  # fmt: skip
+
+
+def test_a_step_on_azure_batch(workspace):
+    ComputeTarget.attach(workspace, "account", BatchCompute.attach_configuration("group", "account", conn_id="batch"))
+    out, rate = PipelineData("out"), PipelineParameter("rate", 0.5)
+    step = AzureBatchStep(
+        "train", pool_id="small", executable="/bin/sh job.sh", compute_target="account", outputs=[out], timeout_s=90,
+        arguments=["two words", 3, 'a"b', out, Joined("rate=", rate)], vm_image_urn="urn:Canonical:Ubuntu:22_04-lts",
+    )  # fmt: skip
+    call = told(workspace, step)
+    assert (step.name, step.allow_reuse, call["batch_job_id"], call["timeout"]) == ("train", True, "try:id", 3)
+    # Each is one argument, whatever is in it.
+    line = '/bin/sh job.sh "two words" 3 a\\"b "output_url:out" "literal:rate=parameter:rate"'
+    assert call["batch_task_command_line"].replace("literal:", "") == line.replace("literal:", "")
+    found = {"use_latest_verified_vm_image_and_sku": True, "vm_publisher": "canonical", "vm_offer": "ubuntu",
+             "sku_starts_with": "22_04-lts"}  # fmt: skip
+    assert call.items() >= found.items()
+
+
+def test_data_among_the_arguments_of_a_program_elsewhere_becomes_its_address(workspace):
+    ComputeTarget.attach(workspace, "pool", SynapseCompute.attach_configuration(None, pool_name="small"))
+    out = PipelineData("out")
+    step = SynapseSparkStep(FILE, compute_target="pool", outputs=[out], arguments=["--out", out])
+    assert told(workspace, step)["payload"]["arguments"] == ["--out", "output_url:out"]
 
 
 @pytest.mark.airflow

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from engine_site import Site, shell
 
 from airflow_mlpipe.catalog.rows import StepRow
+from airflow_mlpipe.engine.attempt import Attempt
 from airflow_mlpipe.engine.flight import StepDetached
 from airflow_mlpipe.engine.room import Room
-from airflow_mlpipe.engine.runs import Attempt
 from airflow_mlpipe.model.compute import ComputeSpec, DockerSettings, KubernetesSettings, Resources
 from airflow_mlpipe.model.step import StepSpec
 

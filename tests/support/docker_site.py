@@ -8,9 +8,9 @@ from pathlib import Path
 from container_engine import Engine
 from engine_site import Site
 
+from airflow_mlpipe.engine.attempt import Attempt
 from airflow_mlpipe.engine.docker_engine import WORKSPACE_LABEL
 from airflow_mlpipe.engine.room import Room
-from airflow_mlpipe.engine.runs import Attempt
 from airflow_mlpipe.model.compute import ComputeSpec, DockerSettings, Resources
 from airflow_mlpipe.model.step import StepSpec
 

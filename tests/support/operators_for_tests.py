@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+import uuid
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from airflow.sdk import BaseNotifier, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+
+def note(path: Path, line: str) -> None:
+    """Add a line to a file."""
+    with path.open("a") as file:
+        file.write(f"{line}\n")
 
 
 class Write(BaseOperator):
@@ -47,13 +56,19 @@ class Stubborn(BaseOperator):
 
 
 class Raises(BaseOperator):
-    """Raises."""
+    """Raises, once a flag is there if it is given one, and every time but the second if it is given a mark to make."""
 
-    def __init__(self, *, how: str, **kwargs: Any) -> None:
+    def __init__(self, *, how: str, flag: str | None = None, mark: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.how = how
+        self.how, self.flag, self.mark = how, flag, mark
 
     def execute(self, context):
+        while self.flag is not None and not Path(self.flag).exists():
+            time.sleep(0.05)
+        if self.mark is not None:
+            if Path(self.mark).exists():
+                return
+            Path(self.mark).touch()
         kinds = {"skip": AirflowSkipException, "final": AirflowFailException, "error": ValueError}
         raise kinds[self.how]("no such colour")
 
@@ -93,6 +108,34 @@ class Defers(BaseOperator):
     def go_on(self, context, event, more):
         Path(self.folder, "after").write_text(json.dumps([event["flag"] == self.flag, more]))
         return "gone on"
+
+
+class Submits(BaseOperator):
+    """Begins a job elsewhere, which only it knows the name of, and waits until somebody says that it is done."""
+
+    def __init__(self, *, place: str, target: str | None = None, timeout_s: float | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.place, self.target, self.timeout_s = place, target, timeout_s
+        self.job: str | None = None
+
+    def execute(self, context):
+        self.job = f"job-{uuid.uuid4().hex}"
+        note(Path(self.place, "begun"), self.job)
+        timeout = None if self.timeout_s is None else timedelta(seconds=self.timeout_s)
+        self.defer(trigger=Flag(f"{self.place}/flag"), method_name="go_on", timeout=timeout)
+
+    def go_on(self, context, event):
+        if self.target is not None:
+            Path(self.target).write_text(event["flag"])
+        return "gone on"
+
+    def on_kill(self):
+        note(Path(self.place, "killed"), str(self.job))
+
+
+def begins(context):
+    """A callback: notes that a task begins, where its operator's marks go."""
+    note(Path(os.environ["BEGUN"]), context["ti"].task_id)
 
 
 class Notes(BaseNotifier):

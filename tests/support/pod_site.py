@@ -15,10 +15,10 @@ from cluster_site import Cluster
 from engine_site import Site, eventually
 
 from airflow_mlpipe.catalog.rows import StepRow
+from airflow_mlpipe.engine.attempt import Attempt
 from airflow_mlpipe.engine.flight import StepDetached
 from airflow_mlpipe.engine.pods.spec import WORKSPACE
 from airflow_mlpipe.engine.room import Room
-from airflow_mlpipe.engine.runs import Attempt
 from airflow_mlpipe.model.compute import ComputeSpec, KubernetesSettings, Resources
 from airflow_mlpipe.model.step import StepSpec
 
