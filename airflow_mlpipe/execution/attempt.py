@@ -137,7 +137,7 @@ def finish_attempt(order: Order, key: StepKey, carried: Carried, site: Site) -> 
     step, run_id = order.step, order.run.run_id
     try:
         publish(step, carried.collected.outputs, site.store, site.index)
-        register(step, carried.collected.outputs, site.catalog, site.content)
+        register(step, carried.collected.outputs, order.run.step_run_id, site.catalog, site.content)
     except BaseException as error:
         carried.give_up(error)
         raise

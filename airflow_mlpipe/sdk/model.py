@@ -183,8 +183,9 @@ class Model:
                 f"model '{model_name}': there is no file or filled folder '{source}' in {Path.cwd()}"
             )
         return register_files(
-            workspace, model_name, files, folder=folder, run_id=_current_run_id(), tags=tags, properties=properties,
-            framework=model_framework, framework_version=model_framework_version, description=description,
+            workspace, model_name, files, folder=folder, run_id=observe.current_step_run_id(), tags=tags,
+            properties=properties, framework=model_framework, framework_version=model_framework_version,
+            description=description,
         )  # fmt: skip
 
     @staticmethod
@@ -426,13 +427,6 @@ def _fits(have: Mapping[str, str], wanted: Any) -> bool:
         return all(have.get(str(key)) == str(value) for key, value in wanted.items())
     pairs = [wanted] if isinstance(wanted, str) else wanted
     return all(pair in have if isinstance(pair, str) else have.get(str(pair[0])) == str(pair[1]) for pair in pairs)
-
-
-def _current_run_id() -> str | None:
-    from airflow_mlpipe.execution.context import current_context
-
-    context = current_context()
-    return None if context is None else context.step_run_id
 
 
 def _workspace_here() -> Workspace:
