@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from compute_site import CONNECTION, TARGET, ComputeSite
 from engine_site import eventually
 from pod_site import connection
 
+from airflow_mlpipe.catalog.rows import DatastoreRow
 from airflow_mlpipe.errors import StepFailedError
 from airflow_mlpipe.model.data import DatasetSpec, DatasetView, DatastorePath, InputSpec, OutputSpec, StepOutputRef
 from airflow_mlpipe.model.operation import Skip
@@ -23,6 +25,8 @@ DEFERRED = pytest.param("deferred", marks=[pytest.mark.docker, pytest.mark.k8s])
 IN_IMAGES = pytest.mark.parametrize("place", [DOCKER, KUBERNETES], indirect=True)
 
 pytestmark = pytest.mark.airflow
+
+DATA = ("data/a.txt", "data/b.txt", "data/deep/c.txt", "data/d.csv", "top.txt", "other.txt", "runs/secret.txt")
 
 HEAD = """
 import io, json, sys
@@ -70,23 +74,16 @@ def place(request: pytest.FixtureRequest, sites) -> Iterator[ComputeSite]:
 
 
 def fill(site: ComputeSite) -> None:
-    """The data that the steps read, the same in each workspace."""
-    store = stored(site)
-    for name in (
-        "data/a.txt",
-        "data/b.txt",
-        "data/deep/c.txt",
-        "data/d.csv",
-        "top.txt",
-        "other.txt",
-        "runs/secret.txt",
-    ):
+    """The data that the steps read, the same in each workspace: files of one datastore are shown, of one copied."""
+    second = site.dir / "stores" / "second"
+    site.catalog.put_datastore(DatastoreRow(name="second", url=second.as_uri()))
+    for store, name in itertools.product((stored(site), second), DATA):
         (store / name).parent.mkdir(parents=True, exist_ok=True)
         (store / name).write_text(name)
 
 
-def files(*paths: str, **fields) -> DatasetSpec:
-    return DatasetSpec(kind="file", sources=tuple(DatastorePath(datastore="store", path=p) for p in paths), **fields)
+def files(*paths: str, store: str = "store", **fields) -> DatasetSpec:
+    return DatasetSpec(kind="file", sources=tuple(DatastorePath(datastore=store, path=p) for p in paths), **fields)
 
 
 def stored(site: ComputeSite) -> Path:
@@ -133,8 +130,8 @@ def test_direct_datasets_are_read_alike(place: ComputeSite, sites) -> None:
         direct("folder", files("data"), dataset_id="id-1"),
         direct("pattern", files("data/*.txt")),
         direct("several", files("data/a.txt", "data/deep")),
-        direct("root", files("*.txt")),
-        direct("chosen", files("*.txt", "data/*.txt", operations=(Skip(kind="skip", count=2),))),
+        direct("root", files("*.txt", store="second")),
+        direct("chosen", files("*.txt", "data/*.txt", store="second", operations=(Skip(kind="skip", count=2),))),
     )
     step = script(READ, *ports)
     row = place.go(step)
