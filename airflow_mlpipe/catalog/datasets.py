@@ -27,6 +27,7 @@ DATASETS = RowMap(
         "digest": PLAIN,
         "description": TEXT,
         "tags": JSON,
+        "run_id": TEXT,
         "created_at": TIME,
     },
 )
@@ -44,6 +45,7 @@ class DatasetPart(Part):
         description: str = "",
         tags: Mapping[str, str] | None = None,
         create_new_version: bool = False,
+        run_id: str | None = None,
     ) -> DatasetRow:
         """Register a dataset under a name.
 
@@ -57,6 +59,7 @@ class DatasetPart(Part):
             description: free text; empty to leave that of an existing version.
             tags: free texts by name.
             create_new_version: whether another definition or content may become the next version.
+            run_id: id of the step run that registers it; a version that is there already keeps that of its first.
 
         Raises:
             UsageError: if the name is taken by another definition and `create_new_version` is false, or by a dataset of
@@ -87,6 +90,7 @@ class DatasetPart(Part):
                 digest=digest,
                 description=description,
                 tags=dict(tags or {}),
+                run_id=run_id,
                 created_at=self._now(),
             )
             session.run(DATASETS.insert, DATASETS.values(row))

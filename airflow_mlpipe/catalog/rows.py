@@ -208,6 +208,7 @@ class DatasetRow:
         digest: content identity when it was registered.
         description: free text.
         tags: free texts by name.
+        run_id: id of the step run that registered it, or None.
         created_at: when.
     """
 
@@ -218,6 +219,7 @@ class DatasetRow:
     digest: Digest
     description: str = ""
     tags: dict[str, str] = field(default_factory=dict)
+    run_id: str | None = None
     created_at: datetime
 
 

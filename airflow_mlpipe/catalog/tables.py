@@ -171,6 +171,7 @@ datasets = Table(
     _text("description"),
     _text("tags"),
     _text("created_at"),
+    _text("run_id", nullable=True),
     UniqueConstraint("name", "version", name="uq_datasets_name_version"),
 )
 

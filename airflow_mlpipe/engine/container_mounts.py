@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_mlpipe.execution.contract import StepJob
+from airflow_mlpipe.execution.direct import copies_of, folder_of, sources_of
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec
 from airflow_mlpipe.storage.datastore import OWN_FOLDERS, LocalStore
 from airflow_mlpipe.storage.selection import Stores
-from airflow_mlpipe.storage.wildcard import is_pattern, split_pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,7 @@ class Binds:
     def _add_input(self, port: InputSpec) -> None:
         told = self._job.context.inputs[port.name].path
         if told is None:
+            self._add_shown(port)
             return
         place = Path(told)
         real = Path(os.path.realpath(place))
@@ -95,18 +96,28 @@ class Binds:
             # A folder of links to the files.
             self._add_sources(port)
 
+    def _add_shown(self, port: InputSpec) -> None:
+        """What a dataset is made of, where the step is told to find it in place."""
+        context = self._job.context
+        copied = copies_of(context.stores, self._job.work)
+        for each in sources_of(port, self._job.inputs[port.name]):
+            if each.datastore not in copied:
+                self._add_source(each)
+
     def _is_reference(self, port: InputSpec) -> bool:
         known = self._job.inputs[port.name]
         return isinstance(port.bound, DatastorePath) and known.record is None and port.mode == "mount"
 
     def _add_sources(self, port: InputSpec) -> None:
         for each in self._sources(port):
-            store = self._store(each.datastore)
-            if isinstance(store, LocalStore):
-                inside = split_pattern(each.path)[0] if is_pattern(each.path) else each.path
-                place = store.path_of(inside)
-                self._add(place)
-                self._add_linked(place, Path(os.path.realpath(place)))
+            self._add_source(each)
+
+    def _add_source(self, source: DatastorePath) -> None:
+        store = self._store(source.datastore)
+        if isinstance(store, LocalStore):
+            place = store.path_of(folder_of(source))
+            self._add(place)
+            self._add_linked(place, Path(os.path.realpath(place)))
 
     def _add_linked(self, place: Path, real: Path) -> None:
         """Add what links in a folder mean outside of it; the datastore has seen that it is inside the datastore."""

@@ -18,6 +18,7 @@ from airflow_mlpipe.engine.runs import EngineRun
 from airflow_mlpipe.engine.settings import config_of, is_shared, named_workspace, wait_for_inputs_s
 from airflow_mlpipe.engine.spec_registry import Registry
 from airflow_mlpipe.errors import ConfigError, NotFoundError
+from airflow_mlpipe.execution.contract import ContextWorkspace
 from airflow_mlpipe.execution.provision import Environments, EnvironmentSettings
 from airflow_mlpipe.execution.site import Site
 from airflow_mlpipe.execution.step_environments import StepEnvironments
@@ -62,6 +63,12 @@ class Room:
             UnreachableError: if it is to be made, and the catalog's server does not answer.
         """
         return config_of(self.folder)
+
+    @cached_property
+    def about(self) -> ContextWorkspace:
+        """What the workspace is called, for steps that do not reach it."""
+        known = {name: str(self.config.get(name) or "") for name in ContextWorkspace.model_fields}
+        return ContextWorkspace(**{**known, "name": str(self.config.get("workspace_name") or "")})
 
     @property
     def max_active_steps(self) -> int:

@@ -327,11 +327,11 @@ class EngineRun:
             pipeline=self.spec.name,
             workspace=self.room.folder,
             parameters=self.row.parameters,
+            about=self.room.about,
         )
 
     def _refuse_if_stopped(self, row: StepRow) -> None:
-        reason = self.stop_reason()
-        if reason is not None:
+        if (reason := self.stop_reason()) is not None:
             self._end(row, "not_run", reason)
             raise StepStoppedError(f"step '{row.name}' does not start: {reason}")
 

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 from airflow_mlpipe.engine.ssh_session import SshSession, ssh_session
 from airflow_mlpipe.errors import NotSupportedError
+from airflow_mlpipe.execution.aside import FOLDER as ASIDE
 from airflow_mlpipe.execution.carrier import Order
 from airflow_mlpipe.execution.command import command
 from airflow_mlpipe.execution.contract import StepContext, StepJob
+from airflow_mlpipe.execution.direct import FOLDER, copies_of
 from airflow_mlpipe.execution.launch import GRACE_S, STOP_CHECK_S, Exit
 from airflow_mlpipe.execution.site import Site
 from airflow_mlpipe.execution.software import Software
@@ -66,7 +68,9 @@ class SshLauncher:
         assert compute.ssh is not None
         self._compute = compute
         self._settings = compute.ssh
-        self._software = Software(python=compute.ssh.python, shell="sh", sees_mounts=False)
+        self._software = Software(
+            python=compute.ssh.python, shell="sh", sees_mounts=False, sees_catalog=False, sees_files=False
+        )
 
     def software(self, order: Order, site: Site) -> Software:
         """Return the machine's own: the worker's interpreter and its variables are not there.
@@ -127,13 +131,18 @@ class SshLauncher:
             if Path(port.path).exists():
                 session.put(Path(port.path), path)
             inputs[name] = port.model_copy(update={"path": path, "value": path})
+        stores = dict(job.context.stores)
+        for name, copy in copies_of(stores, job.work).items():
+            folder = place.of(FOLDER, copy.root.name)
+            session.put(copy.root, folder)
+            stores[name] = Path(folder).as_uri()
         outputs = {}
         for name, out in job.context.outputs.items():
             path = place.of("made", out.datastore, name)
             session.make(path if out.kind == "dataset" else posixpath.dirname(path))
             outputs[name] = out.model_copy(update={"path": path})
         context = job.context.model_copy(
-            update={"inputs": inputs, "outputs": outputs, "events": place.of("events.jsonl")}
+            update={"inputs": inputs, "outputs": outputs, "stores": stores, "events": place.of("events.jsonl")}
         )
         session.write(context.model_dump_json(), place.of("context.json"))
         session.write(self._script(job, context, place), place.of("run.sh"))
@@ -192,6 +201,7 @@ class SshLauncher:
         session.append_new(place.of("events.jsonl"), job.events)
         for name in ("outputs", "logs"):
             session.fetch(place.of("code", name), job.cwd / name)
+        session.fetch(place.of(ASIDE), job.work / ASIDE)
         for name, out in job.context.outputs.items() if ended_well else ():
             session.fetch(place.of("made", out.datastore, name), Path(out.path))
 

@@ -49,7 +49,9 @@ class SshSession:
         if local.is_file():
             self.make(posixpath.dirname(remote))
             self._sftp.put(str(local), remote)
-            self._sftp.chmod(remote, stat.S_IMODE(local.stat().st_mode))
+            status = local.stat()
+            self._sftp.chmod(remote, stat.S_IMODE(status.st_mode))
+            self._sftp.utime(remote, (status.st_atime, status.st_mtime))
             return
         for folder, _, names in os.walk(local, followlinks=True):
             inside = Path(folder).relative_to(local).as_posix()

@@ -15,6 +15,7 @@ from airflow_mlpipe.execution.carrier import Carried, Carrier, Order
 from airflow_mlpipe.execution.contract import RunIdentity, StagedInput
 from airflow_mlpipe.execution.deliver import publish, register
 from airflow_mlpipe.execution.here import Here, LocalLauncher
+from airflow_mlpipe.execution.model_versions import add_wanted
 from airflow_mlpipe.execution.recording import keep_record
 from airflow_mlpipe.execution.site import Site
 from airflow_mlpipe.execution.versions import changed_versions
@@ -137,7 +138,8 @@ def finish_attempt(order: Order, key: StepKey, carried: Carried, site: Site) -> 
     step, run_id = order.step, order.run.run_id
     try:
         publish(step, carried.collected.outputs, site.store, site.index)
-        register(step, carried.collected.outputs, site.catalog, site.content)
+        register(step, carried.collected.outputs, order.run.step_run_id, site.catalog, site.content)
+        add_wanted(carried.kept.models, order.run.workspace, site)
     except BaseException as error:
         carried.give_up(error)
         raise

@@ -63,6 +63,16 @@ class ContextOutput(Frozen):
     kind: str
 
 
+class ContextWorkspace(Frozen):
+    """What a workspace is called, for a step that does not reach it; see ``WorkspaceConfig``."""
+
+    name: str = ""
+    id: str = ""
+    subscription_id: str = ""
+    resource_group: str = ""
+    location: str = ""
+
+
 class StepContext(Frozen):
     """The document that ``MLPIPE_CONTEXT`` names.
 
@@ -74,6 +84,9 @@ class StepContext(Frozen):
         pipeline: name of the pipeline.
         step: the step's name as the user wrote it.
         workspace: the workspace's own folder, through which datasets and models are looked up.
+        about: what the workspace is called.
+        stores: where the datastores of its direct datasets are found, as URLs by name, if it does not reach the
+            workspace.
         parameters: bound values of the pipeline parameters the step uses; the others are kept from it, because
             its result would then depend on something that is not in its key.
         inputs: by port.
@@ -89,6 +102,8 @@ class StepContext(Frozen):
     pipeline: str
     step: str
     workspace: str
+    about: ContextWorkspace = ContextWorkspace()
+    stores: dict[str, str] = {}
     parameters: dict[str, ParameterValue] = {}
     inputs: dict[str, ContextInput] = {}
     outputs: dict[str, ContextOutput] = {}
@@ -107,6 +122,7 @@ class RunIdentity:
         pipeline: name of the pipeline.
         workspace: the workspace's own folder.
         parameters: bound values of all of the pipeline's parameters.
+        about: what the workspace is called.
     """
 
     run_id: str
@@ -115,6 +131,7 @@ class RunIdentity:
     pipeline: str
     workspace: Path
     parameters: Mapping[str, ParameterValue]
+    about: ContextWorkspace = ContextWorkspace()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ def publish(step: StepSpec, outputs: tuple[OutputRecord, ...], store: Stores, in
 def register(
     step: StepSpec,
     outputs: tuple[OutputRecord, ...],
+    step_run_id: str,
     catalog: Catalog,
     content: Callable[[DatasetSpec | DatastorePath], Digest],
 ) -> None:
@@ -69,6 +70,7 @@ def register(
             description=wanted.description,
             tags=wanted.tags,
             create_new_version=True,
+            run_id=step_run_id,
         )
 
 

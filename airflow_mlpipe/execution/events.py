@@ -20,7 +20,7 @@ from airflow_mlpipe.errors import MissingDataError, ParameterError, StorageError
 from airflow_mlpipe.storage.atomic import system_errors
 
 if TYPE_CHECKING:
-    from airflow_mlpipe.model.result import ObservedInput, Written
+    from airflow_mlpipe.model.result import ObservedInput, WantedModel, Written
 
 Target = Literal["self", "parent"]
 """Whose record an event belongs to: the step run's own or that of its pipeline run."""
@@ -73,6 +73,10 @@ class EventsWriter:
         """
         fields = {"input": kind, "name": name, "version": version, "resolved": resolved, "digest": digest}
         self._append("observed", "self", fields)
+
+    def model(self, wanted: WantedModel) -> None:
+        """Append that a model is to be registered once the step has succeeded. Raises as :meth:`metric` does."""
+        self._append("model", "self", wanted.model_dump())
 
     def failure(self, message: str) -> None:
         """Append that the step calls itself failed (``Run.fail``), whatever its exit code will be."""
@@ -129,6 +133,7 @@ class Events:
         own: to its own run.
         parent: to its pipeline run.
         observed: what it looked up by name, each lookup once.
+        models: what it wants to have registered, in its order.
         failure: what it said when it called itself failed, or None.
         damaged: number of lines that could not be read; a last line without its end does not count.
     """
@@ -136,6 +141,7 @@ class Events:
     own: Written
     parent: Written
     observed: tuple[ObservedInput, ...] = ()
+    models: tuple[WantedModel, ...] = ()
     failure: str | None = None
     damaged: int = 0
 
@@ -163,11 +169,12 @@ class _Fold:
     def __init__(self) -> None:
         self._parts: dict[str, list[tuple[str, Any]]] = {"self": [], "parent": []}
         self._observed: dict[ObservedInput, None] = {}
+        self._models: list[WantedModel] = []
         self._failure: str | None = None
         self._damaged = 0
 
     def add(self, line: bytes) -> None:
-        from airflow_mlpipe.model.result import ObservedInput
+        from airflow_mlpipe.model.result import ObservedInput, WantedModel
 
         try:
             event = json.loads(line)
@@ -175,6 +182,9 @@ class _Fold:
             del event["time"]
             if kind == "observed":
                 self._observed[ObservedInput(kind=event.pop("input"), **event)] = None
+            elif kind == "model":
+                # Where its files are kept is not the step's to say.
+                self._models.append(WantedModel(**{**event, "files": {}}))
             elif kind == "failure":
                 self._failure = str(event["message"])
             else:
@@ -185,7 +195,7 @@ class _Fold:
 
     def result(self) -> Events:
         own, parent = (_written(self._parts[target]) for target in ("self", "parent"))
-        return Events(own, parent, tuple(self._observed), self._failure, self._damaged)
+        return Events(own, parent, tuple(self._observed), tuple(self._models), self._failure, self._damaged)
 
 
 def _record(kind: str, fields: dict[str, Any]) -> Any:

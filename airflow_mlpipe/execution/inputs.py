@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from airflow_mlpipe.errors import DigestMismatchError, MissingDataError, PipelineError
 from airflow_mlpipe.execution.contract import ContextInput, StagedInput
 from airflow_mlpipe.model.data import DatasetSpec, DatasetView, DatastorePath, InputSpec, StepOutputRef
-from airflow_mlpipe.model.digest import digest_json, hex_part
+from airflow_mlpipe.model.digest import Digest, digest_json, hex_part
 from airflow_mlpipe.model.result import OutputRecord
 from airflow_mlpipe.storage.content import walked_digest
-from airflow_mlpipe.storage.datastore import LocalStore, check_files
+from airflow_mlpipe.storage.datastore import LocalStore, Store, check_files
 from airflow_mlpipe.storage.mount import CannotMountError, RemoteMount, check_mountable
 from airflow_mlpipe.storage.outputs import materialise
 from airflow_mlpipe.storage.selection import Source, Stores, at_hand, empty_folders, files_of, walk_sources
@@ -25,13 +27,22 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+NO_COPIES: Mapping[str, LocalStore] = MappingProxyType({})
 _PLAIN = re.compile(r"\w[\w.-]*")
 
 
 class InputPlaces:
     """Prepares the inputs of one try."""
 
-    def __init__(self, store: Stores, work: Path, cwd: Path, streamed: bool = True, linked: bool = True) -> None:
+    def __init__(
+        self,
+        store: Stores,
+        work: Path,
+        cwd: Path,
+        streamed: bool = True,
+        linked: bool = True,
+        copies: Mapping[str, LocalStore] = NO_COPIES,
+    ) -> None:
         """Place inputs of a step.
 
         Args:
@@ -40,6 +51,7 @@ class InputPlaces:
             cwd: the step's working directory, to which a relative ``path_on_compute`` belongs.
             streamed: whether what lies elsewhere may be a mount, which ends with this process; else it is downloaded.
             linked: whether a folder that is laid out may hold links to data on this machine; else it holds copies.
+            copies: folders that stand for datastores, in which a step finds what it reads through objects.
         """
         self._store = store
         self._work = work
@@ -48,6 +60,7 @@ class InputPlaces:
         """DataReferences to datastores elsewhere: the step may write to them."""
         self._streamed = streamed
         self._linked = linked
+        self._copies = copies
         self.links: list[Path] = []
         """Links that were made outside of `work`."""
         self.mounts: list[RemoteMount] = []
@@ -88,6 +101,9 @@ class InputPlaces:
         (only,) = dataset.sources
         store = check_files(self._store(only.datastore))
         expected = known.record.digest if known.record else None
+        if port.mode == "direct" and only.datastore in self._copies:
+            is_file = known.record is not None and known.record.is_file
+            return _read_only(self._copied(only, store, expected, is_file=is_file))
         if port.mode == "download":
             return materialise(only, store, place, expected=expected)
         if not isinstance(store, LocalStore):
@@ -100,6 +116,10 @@ class InputPlaces:
             raise MissingDataError(f"input '{port.name}': output '{known.record.name}' is gone from '{path}'")
         # A pattern, or a store's root, where our own folders are no content.
         return self._laid_out(dataset, place, copy=False)
+
+    def _copied(self, source: DatastorePath, store: Store, expected: Digest | None, *, is_file: bool) -> Path:
+        place = self._copies[source.datastore].path_of(source.path)
+        return materialise(source, store, place.parent if is_file else place, expected=expected)
 
     def _referred(self, port: InputSpec, source: DatastorePath, store: RemoteStore, place: Path) -> Path:
         from airflow_mlpipe.execution.references import RemoteReference

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from airflow_mlpipe.execution.aside import Aside, files_below
 from airflow_mlpipe.execution.contract import StepJob
 from airflow_mlpipe.execution.events import read_events
-from airflow_mlpipe.model.result import FileRecord, ObservedInput, Written
+from airflow_mlpipe.model.result import FileRecord, ObservedInput, WantedModel, Written
 from airflow_mlpipe.storage.atomic import system_errors
 from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.urls import is_folder
@@ -31,6 +31,7 @@ class Kept:
         log: where the kept file with what it printed is: as errors if it printed any, else as output; a path on this
             machine, or a URL.
         warnings: what could not be kept.
+        models: what it wants to have registered, with where their files are kept.
     """
 
     written: Written
@@ -39,6 +40,7 @@ class Kept:
     failure: str | None
     log: Path | str
     warnings: tuple[str, ...] = ()
+    models: tuple[WantedModel, ...] = ()
 
 
 def keep(job: StepJob, default: Documents, *, printed: bool = True) -> Kept:
@@ -58,20 +60,32 @@ def keep(job: StepJob, default: Documents, *, printed: bool = True) -> Kept:
     events = read_events(job.events)
     warnings = [f"{events.damaged} damaged lines in {job.events} were left out"] if events.damaged else []
     files = {file.name: file for file in events.own.files}
+    aside = Aside(job.work)
     pairs = []
     found = [*_found(job, warnings), *(_printed(job) if printed else ())]
-    for name, path in found:
+    for name, path in [*_inside(aside.folder("self"), job, warnings), *found]:
         if name not in files:
             files[name] = _record(name, path, job, default)
             pairs.append((path, files[name].path))
+    parents = {file.name: file for file in events.parent.files}
+    for name, path in _inside(aside.folder("parent"), job, warnings):
+        parents[name] = _record(name, path, job, default, of=job.context.run_id)
+        pairs.append((path, parents[name].path))
+    models = []
+    for wanted in events.models:
+        laid = dict(_inside(aside.model(wanted.place) / (wanted.folder or ""), job, warnings))
+        places = {name: _place(f"models/{wanted.place}/{name}", job) for name in laid}
+        pairs += [(laid[name], places[name]) for name in laid]
+        models += [wanted.model_copy(update={"files": places})] if laid else []
     default.keep_files(pairs)
     return Kept(
-        written=events.own.model_copy(update={"files": tuple(files[name] for name in sorted(files))}),
-        parent_written=events.parent,
+        written=_with_files(events.own, files),
+        parent_written=_with_files(events.parent, parents),
         observed=events.observed,
         failure=events.failure,
         log=_log_of(files, job, default),
         warnings=tuple(warnings),
+        models=tuple(models),
     )
 
 
@@ -85,14 +99,18 @@ def keep_printed(kept: Kept, job: StepJob, default: Documents) -> Kept:
     pairs = [(path, _record(name, path, job, default)) for name, path in _printed(job) if name not in files]
     default.keep_files([(path, record.path) for path, record in pairs])
     files |= {record.name: record for _, record in pairs}
-    written = kept.written.model_copy(update={"files": tuple(files[name] for name in sorted(files))})
-    return replace(kept, written=written, log=_log_of(files, job, default))
+    return replace(kept, written=_with_files(kept.written, files), log=_log_of(files, job, default))
 
 
-def _record(name: str, path: Path, job: StepJob, default: Documents) -> FileRecord:
+def _with_files(written: Written, files: Mapping[str, FileRecord]) -> Written:
+    return written.model_copy(update={"files": tuple(files[name] for name in sorted(files))})
+
+
+def _record(name: str, path: Path, job: StepJob, default: Documents, of: str | None = None) -> FileRecord:
+    """Return the record of a file of the step's run, or of another one's."""
     with system_errors("read", path):
         size_bytes = path.stat().st_size
-    return FileRecord(name=name, datastore=default.name, path=_place(name, job), size_bytes=size_bytes)
+    return FileRecord(name=name, datastore=default.name, path=_place(name, job, of), size_bytes=size_bytes)
 
 
 def _log_of(files: Mapping[str, FileRecord], job: StepJob, default: Documents) -> Path | str:
@@ -103,21 +121,22 @@ def _log_of(files: Mapping[str, FileRecord], job: StepJob, default: Documents) -
 
 def _found(job: StepJob, warnings: list[str]) -> Iterator[tuple[str, Path]]:
     """Give each file to keep with its name. Links count as the file they mean, inside the try's folder only."""
-    real_work = job.work.resolve()
     for top in ("outputs", "logs"):
         if (job.cwd / top).is_symlink():
             warnings.append(f"./{top} is a link and was not kept")
             continue
-        for folder, _, names in os.walk(job.cwd / top):
-            for name in names:
-                path = Path(folder, name)
-                # The name has to be text in documents, whatever bytes the file system holds.
-                shown = os.fsencode(path.relative_to(job.cwd)).decode("utf-8", "backslashreplace")
-                real = path.resolve()
-                if real_work not in real.parents or not real.is_file():
-                    warnings.append(f"{shown} is not a file of the step's working folder and was not kept")
-                else:
-                    yield shown, real
+        for name, path in _inside(job.cwd / top, job, warnings, top=f"{top}/"):
+            yield f"{top}/{name}", path
+
+
+def _inside(folder: Path, job: StepJob, warnings: list[str], top: str = "") -> Iterator[tuple[str, Path]]:
+    real_work = job.work.resolve()
+    for name, path in files_below(folder):
+        real = path.resolve()
+        if real_work not in real.parents or not real.is_file():
+            warnings.append(f"{top}{name} is not a file of the step's working folder and was not kept")
+        else:
+            yield name, real
 
 
 def _printed(job: StepJob) -> Iterator[tuple[str, Path]]:
@@ -125,5 +144,5 @@ def _printed(job: StepJob) -> Iterator[tuple[str, Path]]:
     yield STDERR, job.stderr
 
 
-def _place(name: str, job: StepJob) -> str:
-    return f"runs/{job.context.step_run_id}/{name}"
+def _place(name: str, job: StepJob, of: str | None = None) -> str:
+    return f"runs/{of or job.context.step_run_id}/{name}"

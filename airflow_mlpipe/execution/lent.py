@@ -16,6 +16,7 @@ from airflow_mlpipe.errors import UsageError
 from airflow_mlpipe.execution.context import VARIABLE
 from airflow_mlpipe.execution.contract import StepJob
 from airflow_mlpipe.storage.atomic import system_errors
+from airflow_mlpipe.storage.urls import is_folder
 
 _FILE = "credentials.json"
 
@@ -40,6 +41,10 @@ def lend(job: StepJob, credentials: Credentials, asked: Collection[str] = ()) ->
     for port in job.context.inputs.values():
         if port.dataset is not None and port.mode == "direct":
             names.update(dict.fromkeys(source.datastore for source in port.dataset.sources))
+    for name, url in job.context.stores.items():
+        if is_folder(url) and name not in asked:
+            # Its process is shown the files themselves.
+            names.pop(name, None)
     lent = {name: dict(found) for name in names if (found := credentials(name))}
     if not lent:
         return

@@ -23,6 +23,8 @@ class Software:
         import_root: folder that its interpreter needs on PYTHONPATH to find this package; None if it finds it, or has
             none.
         sees_mounts: whether it sees what this process mounts; else its inputs are copies.
+        sees_catalog: whether it reaches the workspace; else it is told where its datasets' files are.
+        sees_files: whether files of this machine can be shown to it where they are.
         variables: what its process is told of where it is, such as ``VIRTUAL_ENV``.
     """
 
@@ -32,10 +34,12 @@ class Software:
     parent: Mapping[str, str] = field(default_factory=dict)
     import_root: str | None = None
     sees_mounts: bool = True
+    sees_catalog: bool = True
+    sees_files: bool = True
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-IMAGE = Software(python="python", shell="sh", sees_mounts=False)
+IMAGE = Software(python="python", shell="sh", sees_mounts=False, sees_catalog=False)
 """What a container's process runs on: what its image has."""
 
 

@@ -17,6 +17,7 @@ from airflow_mlpipe.execution.contract import (
     StepContext,
     StepJob,
 )
+from airflow_mlpipe.execution.direct import FOLDER, copies_of, lay_copies, places_of_stores
 from airflow_mlpipe.execution.distribution import lay_ranks
 from airflow_mlpipe.execution.inputs import InputPlaces
 from airflow_mlpipe.execution.software import Software, this_interpreter
@@ -75,13 +76,10 @@ def stage(
     work = work.absolute()
     software = software or this_interpreter()
     cwd = work / "code"
-    places = InputPlaces(store, work, cwd, streamed, linked)
+    shown = _shown(step, inputs, store, work, software)
+    places = InputPlaces(store, work, cwd, streamed, linked, copies_of(shown, work))
     release_mounts(work)
-    with system_errors("write", work):
-        if work.exists():
-            # Of a try that goes on only the inputs are laid anew.
-            shutil.rmtree(work / "inputs" if again else work, ignore_errors=again)
-        cwd.mkdir(parents=True, exist_ok=again)
+    _clear(work, again=again)
     try:
         _lay_code(step, default, cwd)
         outputs = _prepare_outputs(step, run.step_run_id, store, work, again=again)
@@ -90,7 +88,8 @@ def stage(
             port.name: _unplaced(port) if port.name in remote else places.place(port, inputs[port.name])
             for port in step.inputs
         }
-        context = context_of(step, run, given, outputs, work / "events.jsonl")
+        lay_copies(step, inputs, shown, store, work)
+        context = context_of(step, run, given, outputs, work / "events.jsonl", shown)
         env = variables(step, context, work / "context.json", software, passed=passed)
         search = env.get("PATH", os.defpath)
         needs = lay_ranks(step, words(step, context, search, software), run.parameters, work)
@@ -129,6 +128,23 @@ def discard(job: StepJob) -> None:
         job.work.parent.rmdir()
 
 
+def _clear(work: Path, *, again: bool) -> None:
+    with system_errors("write", work):
+        if work.exists():
+            # Of a try that goes on only the inputs are laid anew.
+            for folder in (work / "inputs", work / FOLDER) if again else (work,):
+                shutil.rmtree(folder, ignore_errors=again)
+        (work / "code").mkdir(parents=True, exist_ok=again)
+
+
+def _shown(
+    step: StepSpec, inputs: Mapping[str, StagedInput], store: Stores, work: Path, software: Software
+) -> dict[str, str]:
+    if software.sees_catalog:
+        return {}
+    return places_of_stores(step, inputs, store, work, in_place=software.sees_files)
+
+
 def _lay_code(step: StepSpec, default: Documents, cwd: Path) -> None:
     if step.snapshot is not None:
         extract_snapshot(step.snapshot, default, cwd)
@@ -159,7 +175,12 @@ def _prepare_outputs(step: StepSpec, step_run_id: str, store: Stores, work: Path
 
 
 def context_of(
-    step: StepSpec, run: RunIdentity, inputs: dict[str, ContextInput], outputs: Mapping[str, Path], events: Path
+    step: StepSpec,
+    run: RunIdentity,
+    inputs: dict[str, ContextInput],
+    outputs: Mapping[str, Path],
+    events: Path,
+    stores: dict[str, str],
 ) -> StepContext:
     """Return what the step's process is told."""
     used = step.used_parameters
@@ -170,6 +191,8 @@ def context_of(
         pipeline=run.pipeline,
         step=step.name,
         workspace=str(run.workspace.absolute()),
+        about=run.about,
+        stores=stores,
         parameters={name: value for name, value in run.parameters.items() if name in used},
         inputs=inputs,
         outputs={

@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from airflow_mlpipe.model.base import Frozen
 from airflow_mlpipe.model.digest import Digest, JsonValue, digest_json
+
+MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}"
+"""Names that a model may have, as a pattern."""
 
 
 class TreeEntry(Frozen):
@@ -128,6 +131,41 @@ class ObservedInput(Frozen):
     version: str | None = None
     resolved: str
     digest: Digest | None
+
+
+class WantedModel(Frozen):
+    """A model that a step has asked to be registered where it reached no catalog: that is done once it has succeeded.
+
+    Attributes:
+        name: of the model; a new version is made.
+        place: what names the folder of the try in which the step has laid its files aside.
+        folder: name of the folder the model is, or None if it is one file.
+        run_id: the run that registers it.
+        tags: free texts by name.
+        properties: fixed texts by name.
+        description: free text.
+        framework: v1's framework name.
+        framework_version: its version.
+        files: where each file is kept in the default datastore, by its name in the model; empty while the step runs.
+    """
+
+    name: str = Field(pattern=f"^{MODEL_NAME}$")
+    place: str = Field(pattern=r"^[0-9a-f]{32}$")
+    folder: str | None = Field(default=None, pattern=r"^[^/\\\x00]+$")
+    run_id: str | None = None
+    tags: dict[str, str] = {}
+    properties: dict[str, str] = {}
+    description: str = ""
+    framework: str | None = None
+    framework_version: str | None = None
+    files: dict[str, str] = {}
+
+    @field_validator("folder")
+    @classmethod
+    def _is_a_name(cls, folder: str | None) -> str | None:
+        if folder in (".", ".."):
+            raise ValueError(f"'{folder}' names no folder of a model")
+        return folder
 
 
 class StepResult(Frozen):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from airflow_mlpipe.catalog.catalog import Catalog
+from airflow_mlpipe.catalog.rows import DatasetRow, ModelRow
 from airflow_mlpipe.errors import MissingDataError, MlpipeError, NotFoundError
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath
 from airflow_mlpipe.model.digest import Digest, JsonValue, digest_json
@@ -22,6 +24,8 @@ from airflow_mlpipe.storage.stat_index import StatIndex
 
 ABSENT = digest_json("absent", None)
 """Content of a DataReference that points at nothing yet: the step may be the one to write it (v1 allows it)."""
+
+Row = TypeVar("Row", DatasetRow, ModelRow)
 
 _log = logging.getLogger(__name__)
 
@@ -78,15 +82,11 @@ class WorkspaceFacts:
         try:
             if observed.kind == "dataset":
                 dataset = self._catalog.get_dataset(observed.name, version)
+                dataset = _of_others(dataset, observed, by, self._catalog.list_datasets)
                 # Not the digest of its registration: the files under its paths may have changed since.
                 return str(dataset.version), self.content(DatasetSpec.model_validate(dataset.spec))
             model = self._catalog.get_model(observed.name, version)
-            if observed.version is None and model.run_id == by:
-                seen = int(observed.resolved or 0)
-                rows = [r for r in self._catalog.list_models(observed.name) if r.run_id != by or r.version <= seen]
-                if not rows:
-                    return UNRESOLVED, None
-                model = max(rows, key=lambda row: row.version)
+            model = _of_others(model, observed, by, self._catalog.list_models)
             return str(model.version), model.digest
         except (NotFoundError, MissingDataError):
             return UNRESOLVED, None
@@ -129,3 +129,18 @@ class WorkspaceFacts:
             return None
         manifest = source_manifest(source, self._store, self._index)
         return manifest.joined() if manifest.digest == digest else None
+
+
+def _of_others(newest: Row, observed: ObservedInput, by: str, versions: Callable[[str], Sequence[Row]]) -> Row:
+    """Return what a lookup of the newest version finds where the step run `by` had not registered any since.
+
+    Raises:
+        NotFoundError: if there is nothing then.
+    """
+    if observed.version is not None or newest.run_id != by:
+        return newest
+    seen = int(observed.resolved or 0)
+    rows = [row for row in versions(observed.name) if row.run_id != by or row.version <= seen]
+    if not rows:
+        raise NotFoundError(f"{observed.kind} '{observed.name}' was registered by the step alone")
+    return max(rows, key=lambda row: row.version)

@@ -58,8 +58,8 @@ class Facts(Protocol):
 
         Args:
             observed: the lookup.
-            by: the step run that made it. Versions of a model that it has registered itself afterwards do not count:
-                they are what it made of what it found.
+            by: the step run that made it. Versions that it has registered itself afterwards do not count: they are
+                what it made of what it found.
         """
 
     def candidates(self, derivations: Sequence[Digest]) -> Mapping[Digest, Sequence[StepResult]]:

@@ -156,6 +156,7 @@ class AbstractDataset:
                 another kind.
             MissingDataError: if a path matches nothing.
         """
+        from airflow_mlpipe.sdk.observe import current_step_run_id
         from airflow_mlpipe.storage.pinned import pin
 
         row = workspace.catalog.register_dataset(
@@ -165,6 +166,7 @@ class AbstractDataset:
             description=description or "",
             tags=tags,
             create_new_version=create_new_version,
+            run_id=current_step_run_id(),
         )
         return type(self)(workspace, self._spec, row)
 

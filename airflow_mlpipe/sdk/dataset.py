@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlpipe.errors import MissingDataError, NotFoundError
+from airflow_mlpipe.errors import MissingDataError, NotFoundError, UnreachableError
 from airflow_mlpipe.model.data import DatasetSpec
 from airflow_mlpipe.model.digest import Digest
 from airflow_mlpipe.sdk import observe
@@ -50,17 +50,31 @@ class Dataset:
 
     @staticmethod
     def get_by_id(workspace: Workspace, id: str, **kwargs: Any) -> Any:  # noqa: A002 - v1's name
-        """Return a registered dataset by the id of one of its versions.
+        """Return a registered dataset by the id of one of its versions, or an input of the step that calls this.
+
+        Args:
+            workspace: where it is registered.
+            id: of the version; inside a step also what its arguments say of a dataset that is given to it directly.
+            **kwargs: accepted as in v1, not used.
 
         Raises:
             ConfigError: if there is none.
         """
+        from airflow_mlpipe.sdk.step_context import input_of_this_process
+
+        own = input_of_this_process(id)
         try:
             row = workspace.catalog.get_dataset_by_id(id)
-        except NotFoundError as error:
-            raise UnknownNameError(error.message) from None
+        except (NotFoundError, UnreachableError) as error:
+            if own is not None:
+                return own
+            if isinstance(error, NotFoundError):
+                raise UnknownNameError(error.message) from None
+            raise
         found = _of_row(workspace, row)
-        observe.record("dataset", row.name, row.version, row.version, _content(found, row))
+        if own is None:
+            # An input is in the step's key already.
+            observe.record("dataset", row.name, row.version, row.version, _content(found, row))
         return found
 
     @staticmethod

@@ -277,8 +277,8 @@ def _write_manifest(output: OutputRecord, store: Stores) -> bool:
 
 def _write_missing(catalog: Catalog, places: _Places, workspace_id: str) -> int:
     """Write the records and manifests of what the catalog knows and the store does not."""
+    from airflow_mlpipe.execution.model_versions import keep_record as keep_model_record
     from airflow_mlpipe.execution.recording import keep_record
-    from airflow_mlpipe.sdk import model
     from airflow_mlpipe.storage.ledger import DAMAGED, MISSING, read_model, read_result
 
     written, default = 0, places.default
@@ -296,6 +296,6 @@ def _write_missing(catalog: Catalog, places: _Places, workspace_id: str) -> int:
         written += 1
     for row in catalog.list_models():
         if read_model(row.name, row.version, default)[1] in (MISSING, DAMAGED):
-            model.keep_record(row, workspace_id, default.holder(row.path))
+            keep_model_record(row, workspace_id, default.holder(row.path))
             written += 1
     return written

@@ -14,7 +14,6 @@ from airflow_mlpipe.sdk import observe
 
 if TYPE_CHECKING:
     from airflow_mlpipe.sdk.workspace import Workspace
-    from airflow_mlpipe.storage.documents import Documents
 
 
 class Model:
@@ -183,8 +182,9 @@ class Model:
                 f"model '{model_name}': there is no file or filled folder '{source}' in {Path.cwd()}"
             )
         return register_files(
-            workspace, model_name, files, folder=folder, run_id=_current_run_id(), tags=tags, properties=properties,
-            framework=model_framework, framework_version=model_framework_version, description=description,
+            workspace, model_name, files, folder=folder, run_id=observe.current_step_run_id(), tags=tags,
+            properties=properties, framework=model_framework, framework_version=model_framework_version,
+            description=description,
         )  # fmt: skip
 
     @staticmethod
@@ -297,7 +297,7 @@ def register_files(
     framework: str | None = None,
     framework_version: str | None = None,
 ) -> Model:
-    """Copy files into the default datastore and register them as a new version.
+    """Copy files into the default datastore and register them as a new version: now, or once the step has succeeded.
 
     Args:
         workspace: where to register.
@@ -314,63 +314,35 @@ def register_files(
     Raises:
         ParameterError: if `model_name` is not allowed.
     """
-    from airflow_mlpipe.sdk.model_files import store_model
+    from airflow_mlpipe.execution.aside import new_place
+    from airflow_mlpipe.execution.model_versions import ModelHome, draft_row
+    from airflow_mlpipe.model.result import WantedModel
+    from airflow_mlpipe.sdk.away import AwayWorkspace
 
     _check_name(model_name)
-    catalog, store = workspace.catalog, workspace.default_store
-    while True:
-        version = catalog.reserve_model_version(model_name)
-        home = f"models/{model_name}/{version}"
-        # Taken if another workspace shares the datastore, or a registration was killed here.
-        if not store.exists(home):
-            break
-    path = f"{home}/{folder or next(iter(files))}"
-    places = {f"{path}/{name}" if folder else path: source for name, source in files.items()}
-    tree = store_model(workspace, store, path, places)
-    row = catalog.register_model(
-        ModelRow(
-            id="", name=model_name, version=version, path=path, digest=tree.digest, size_bytes=tree.size_bytes,
-            run_id=run_id, framework=framework, framework_version=framework_version, description=description or "",
-            tags={str(k): str(v) for k, v in (tags or {}).items()},
-            properties={str(k): str(v) for k, v in (properties or {}).items()},
-            created_at=_never(),
-        )
-    )  # fmt: skip
-    keep_record(row, workspace.id, store)
-    return Model(workspace, _row=row)
-
-
-def keep_record(row: ModelRow, workspace_id: str, store: Documents) -> None:
-    """Write the record from which a lost catalog is told of a model. Without it, the model is registered all the same.
-
-    Args:
-        row: the registered version.
-        workspace_id: id of the workspace it is registered in.
-        store: the default datastore, which has its bytes.
-    """
-    import logging
-    from dataclasses import asdict
-
-    from airflow_mlpipe.errors import ServiceError, StorageError
-    from airflow_mlpipe.storage.ledger import write_model
-
-    try:
-        write_model(row.name, row.version, {**asdict(row), "workspace": workspace_id}, store)
-    except (StorageError, ServiceError) as error:
-        logging.getLogger(__name__).warning("model '%s' has no record in its store: %s", row.id, error.message)
-
-
-def _never() -> datetime:
-    # The catalog's clock says when; the row type wants a value all the same.
-    from datetime import UTC
-
-    return datetime.fromtimestamp(0, UTC)
+    wanted = WantedModel(
+        name=model_name,
+        place=new_place(),
+        folder=folder,
+        run_id=run_id,
+        tags={str(key): str(value) for key, value in (tags or {}).items()},
+        properties={str(key): str(value) for key, value in (properties or {}).items()},
+        description=description or "",
+        framework=framework,
+        framework_version=framework_version,
+    )
+    if isinstance(workspace, AwayWorkspace):
+        return workspace.register_later(wanted, files)
+    home = ModelHome(workspace.catalog, workspace.default_store, workspace.index, workspace.dir / "cache", workspace.id)
+    return Model(workspace, _row=home.add(draft_row(wanted), files, folder))
 
 
 def _check_name(name: str) -> None:
     import re
 
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", name or ""):
+    from airflow_mlpipe.model.result import MODEL_NAME
+
+    if not re.fullmatch(MODEL_NAME, name or ""):
         raise ParameterError(f"model name {name!r} is not allowed; use letters, digits, dots, dashes and underscores")
 
 
@@ -426,13 +398,6 @@ def _fits(have: Mapping[str, str], wanted: Any) -> bool:
         return all(have.get(str(key)) == str(value) for key, value in wanted.items())
     pairs = [wanted] if isinstance(wanted, str) else wanted
     return all(pair in have if isinstance(pair, str) else have.get(str(pair[0])) == str(pair[1]) for pair in pairs)
-
-
-def _current_run_id() -> str | None:
-    from airflow_mlpipe.execution.context import current_context
-
-    context = current_context()
-    return None if context is None else context.step_run_id
 
 
 def _workspace_here() -> Workspace:

@@ -39,3 +39,11 @@ def _note(
     if events is not None:
         asked = None if version is None or version == "latest" else str(version)
         events.observed(kind, name, asked, resolved, digest)
+
+
+def current_step_run_id() -> str | None:
+    """Return the id of the step run that this process belongs to, or None: what it registers is no change to it."""
+    from airflow_mlpipe.execution.context import current_context
+
+    context = current_context()
+    return None if context is None else context.step_run_id

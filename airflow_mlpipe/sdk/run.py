@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -167,7 +167,7 @@ class Run(RunWriter):
 
     def get_file_names(self) -> list[str]:
         """Return the names of the files the run keeps: ``./outputs``, ``./logs`` and uploads."""
-        return sorted(file.name for file in self._written().files)
+        return sorted(file.name for file in self._kept_files())
 
     def download_file(self, name: str, output_file_path: str | os.PathLike[str] | None = None, **kwargs: Any) -> None:
         """Copy one of the run's files.
@@ -276,7 +276,7 @@ class Run(RunWriter):
         name = (model_path or model_name).replace("\\", "/").removeprefix("./").rstrip("/")
         files = {
             file.name.removeprefix(name).lstrip("/") or Path(name).name: self._file(file.name)
-            for file in self._written().files
+            for file in self._kept_files()
             if file.name == name or file.name.startswith(f"{name}/")
         }
         if not files:
@@ -322,6 +322,10 @@ class Run(RunWriter):
     def _written(self) -> Written:
         """Return all that was written to the run so far."""
 
+    def _kept_files(self) -> Sequence[FileRecord]:
+        """Return the files that the run keeps."""
+        return self._written().files
+
     def _known_properties(self) -> Mapping[str, str]:
         return self._written().properties
 
@@ -330,7 +334,7 @@ class Run(RunWriter):
 
     def _file(self, name: str) -> Path:
         """Return where a file of the run lies."""
-        for file in self._written().files:
+        for file in self._kept_files():
             if file.name == name:
                 return self._here(file)
         raise self._no_file(name)

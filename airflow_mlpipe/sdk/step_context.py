@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_mlpipe.errors import ConfigError, MissingDataError, UnreachableError
+from airflow_mlpipe.errors import ConfigError, MissingDataError
 from airflow_mlpipe.execution.context import current_context
 from airflow_mlpipe.execution.contract import StepContext
 from airflow_mlpipe.execution.events import EventsWriter, read_events
-from airflow_mlpipe.model.result import Written
+from airflow_mlpipe.model.result import FileRecord, Written
 from airflow_mlpipe.sdk.offline_run import _OfflineRun
 from airflow_mlpipe.sdk.pipeline_run import PipelineRun
 from airflow_mlpipe.sdk.run import Run
 
 if TYPE_CHECKING:
+    from airflow_mlpipe.execution.aside import Aside
+    from airflow_mlpipe.execution.events import Target
     from airflow_mlpipe.sdk.experiment import Experiment
     from airflow_mlpipe.sdk.model import Model
     from airflow_mlpipe.sdk.workspace import Workspace
+
+
+ASIDE = ""
+"""Stands for the datastore of a file that is in none yet."""
 
 
 class StepProcess:
@@ -31,21 +38,33 @@ class StepProcess:
 
     @cached_property
     def workspace(self) -> Workspace:
-        """The workspace of the run.
+        """The workspace of the run, which may be out of reach, as in a container or a pod."""
+        from airflow_mlpipe.sdk.away import workspace_of
 
-        Raises:
-            UnreachableError: if it is not there, as in a container or a pod.
-        """
-        from airflow_mlpipe.sdk.workspace import Workspace
+        return workspace_of(self.context)
 
-        # The folder itself may be there: the step's own files lie in it.
-        if not Path(self.context.workspace, "config.json").is_file():
-            raise UnreachableError(
-                f"step '{self.context.step}' runs where workspace '{self.context.workspace}' is out of reach, in a "
-                "container or a pod: data comes by inputs with as_mount() or as_download(), and what is to be "
-                "registered, by an output's register_on_complete() or in a step on the worker's machine"
-            )
-        return Workspace.from_config(Path(self.context.workspace) / "config.json")
+    @cached_property
+    def aside(self) -> Aside | None:
+        """Where files are laid that a run keeps, where the workspace is out of reach; else None."""
+        from airflow_mlpipe.sdk.away import AwayWorkspace
+
+        return self.workspace.aside if isinstance(self.workspace, AwayWorkspace) else None
+
+    def laid_aside(self, target: Target) -> list[FileRecord]:
+        """Return the files that are laid aside for a run."""
+        files = {} if self.aside is None else self.aside.files(target)
+        return [
+            FileRecord(name=name, datastore=ASIDE, path=str(path), size_bytes=path.stat().st_size)
+            for name, path in files.items()
+        ]
+
+    def dataset(self, name: str) -> Any:
+        """Return the dataset that the step reads through an object, as the input of this name."""
+        from airflow_mlpipe.sdk.dataset import dataset_of
+
+        port = self.context.inputs[name]
+        assert port.dataset is not None
+        return dataset_of(self.workspace, port.dataset, name=name, dataset_id=port.dataset_id)
 
     @cached_property
     def experiment(self) -> Experiment:
@@ -55,11 +74,29 @@ class StepProcess:
         return Experiment(self.workspace, self.context.experiment)
 
 
-class _SubmittedRun(Run):
+class _Aside(Run):
+    """A run as a step's process has it: files that it keeps are laid aside where no datastore is reached."""
+
+    _process: StepProcess
+    _target: Target
+
+    def _here(self, file: FileRecord) -> Path:
+        return Path(file.path) if file.datastore == ASIDE else super()._here(file)
+
+    def _keep(self, name: str, source: Path | bytes) -> None:
+        if self._process.aside is None:
+            super()._keep(name, source)
+        else:
+            self._process.aside.put(self._target, name, source)
+
+
+class _SubmittedRun(_Aside):
     """The run of a step, seen from inside: what is written goes through the events file, which needs no catalog.
 
     The name is v1's.
     """
+
+    _target: Target = "self"
 
     def __new__(cls, process: StepProcess) -> _SubmittedRun:
         return object.__new__(cls)
@@ -180,12 +217,13 @@ class _SubmittedRun(Run):
         port = self._process.context.inputs[name]
         if port.mode != "direct" or port.dataset is None:
             return port.path
-        from airflow_mlpipe.sdk.dataset import dataset_of
-
-        return dataset_of(self._process.workspace, port.dataset, name=name, dataset_id=port.dataset_id)
+        return self._process.dataset(name)
 
     def _written(self) -> Written:
         return read_events(Path(self._process.context.events)).own
+
+    def _kept_files(self) -> Sequence[FileRecord]:
+        return [*self._written().files, *self._process.laid_aside(self._target)]
 
     def _write(self, part: Written) -> None:
         self._process.events.write(part)
@@ -194,8 +232,10 @@ class _SubmittedRun(Run):
         return f"Run(id={self.id}, step={self.name})"
 
 
-class _ParentRun(PipelineRun):
+class _ParentRun(_Aside, PipelineRun):
     """The pipeline run, seen from inside one of its steps: writes are events, reads go to the catalog."""
+
+    _target: Target = "parent"
 
     def __new__(cls, process: StepProcess) -> _ParentRun:
         return object.__new__(cls)
@@ -218,6 +258,10 @@ class _ParentRun(PipelineRun):
     def _known_properties(self) -> dict[str, str]:
         # What this step wrote: a write must not need the catalog.
         return read_events(Path(self._process.context.events)).parent.properties
+
+    def _kept_files(self) -> Sequence[FileRecord]:
+        # What other steps have kept is not known where the workspace is out of reach.
+        return super()._kept_files() if self._process.aside is None else self._process.laid_aside(self._target)
 
     def _write(self, part: Written) -> None:
         self._process.events.write(part, target="parent")
@@ -262,6 +306,20 @@ def workspace_of_this_process() -> Workspace | None:
     """Return the workspace of the step this process belongs to, or None if it belongs to none."""
     process = _process()
     return None if process is None else process.workspace
+
+
+def input_of_this_process(value: str) -> Any | None:
+    """Return the dataset that the step this process belongs to reads through an object, by what its arguments say.
+
+    Args:
+        value: id of a registered version, or what stands for a dataset that is not registered.
+    """
+    process = _process()
+    ports = {} if process is None else process.context.inputs
+    for name, port in ports.items():
+        if process is not None and port.mode == "direct" and port.dataset is not None and port.value == value:
+            return process.dataset(name)
+    return None
 
 
 def _process() -> StepProcess | None:

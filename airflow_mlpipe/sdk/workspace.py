@@ -96,10 +96,10 @@ class Workspace(WorkspaceDocuments):
         """
         own = _workspace_of_this_step()
         if own is not None and path is None:
-            return cls._of(own.parent, read_config(own))
+            return own
         found, config = find_config(None if path is None else Path(path))
         if own is not None and not is_own(found):
-            return cls._of(own.parent, read_config(own))
+            return own
         return cls._of(*open_or_make(found, config))
 
     @classmethod
@@ -123,6 +123,9 @@ class Workspace(WorkspaceDocuments):
         Raises:
             ConfigError: if there is none, or more than one; the message names the folders.
         """
+        own = _workspace_of_this_step()
+        if own is not None and own.name == name:
+            return own
         return cls._of(*_find(name, subscription_id, resource_group))
 
     @classmethod
@@ -439,15 +442,12 @@ class Workspace(WorkspaceDocuments):
         )
 
 
-def _workspace_of_this_step() -> Path | None:
-    """Return the configuration file of the workspace this process runs a step of, or None.
+def _workspace_of_this_step() -> Workspace | None:
+    """Return the workspace that this process runs a step of, or None."""
+    # Here, not above: it is made of this module's class.
+    from airflow_mlpipe.sdk.away import own_workspace
 
-    Snapshots of v1's users hold a configuration file of v1's; it must not make a workspace inside of a step's copy.
-    """
-    from airflow_mlpipe.execution.context import VARIABLE, current_context
-
-    context = current_context() if os.environ.get(VARIABLE) else None
-    return None if context is None else Path(context.workspace) / FILE
+    return own_workspace()
 
 
 def _found(get: Any, workspace: Workspace, name: str) -> Any:

@@ -142,10 +142,13 @@ def released(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def rows_of(connection: sqlalchemy.Connection) -> dict[str, list[str]]:
-    """The rows of every table."""
+    """The rows of every table, without what is empty in them: an added column is."""
     tables = [table for table in sqlalchemy.inspect(connection).get_table_names() if table != VERSION_TABLE]
     return {
-        table: sorted(str(dict(row._mapping)) for row in connection.execute(sqlalchemy.text(f"SELECT * FROM {table}")))
+        table: sorted(
+            str({column: value for column, value in row._mapping.items() if value is not None})
+            for row in connection.execute(sqlalchemy.text(f"SELECT * FROM {table}"))
+        )
         for table in tables
     }
 

@@ -19,7 +19,9 @@ from ssh_server import SshServer
 from airflow_mlpipe import (
     CommandStep,
     ComputeTarget,
+    Dataset,
     Experiment,
+    Model,
     OutputFileDatasetConfig,
     Pipeline,
     PipelineData,
@@ -33,7 +35,7 @@ from airflow_mlpipe.errors import ParameterError
 pytestmark = pytest.mark.airflow
 
 SCRIPT = """
-import os, sys
+import json, os, sys
 from pathlib import Path
 from helper import shout
 
@@ -44,8 +46,15 @@ Path(made, "b.txt").write_text(shout(text + word))
 Path(table, "c.csv").write_text("n\\n1\\n")
 Path("outputs/note.txt").write_text(os.environ["AML_PARAMETER_word"])
 print("runs in", os.getcwd())
+# This machine plays the other one: there the workspace's folder would not be found.
+place = Path(os.environ["MLPIPE_CONTEXT"])
+place.write_text(json.dumps({**json.loads(place.read_text()), "workspace": "/nowhere"}))
 from airflow_mlpipe import Run
-Run.get_context().log("size", 7)
+run = Run.get_context()
+run.log("size", 7)
+print("read", Path(run.input_datasets["whole"].download()[0]).read_text())
+run.upload_file("up.txt", "outputs/note.txt")
+run.register_model("of-the-machine", "up.txt")
 """
 
 
@@ -115,6 +124,7 @@ def test_code_and_inputs_go_there_and_outputs_come_back(ws, tmp_path):
         made, table, two = PipelineData("made"), OutputFileDatasetConfig("table"), PipelineData("two")
         first = PythonScriptStep(
             "main.py", arguments=[store.path("in").as_mount(), made, table, word], params={"word": word},
+            inputs=[Dataset.File.from_files((store, "in/deep")).as_named_input("whole")],
             outputs=[made, table], compute_target="vm", source_directory=tmp_path,
         )  # fmt: skip
         line = CommandStep(
@@ -130,7 +140,9 @@ def test_code_and_inputs_go_there_and_outputs_come_back(ws, tmp_path):
     assert store._store.read_bytes(f"{output.path_on_datastore}/b.txt") == b"HELLO IT'S $HOME"
     assert first.get_metrics() == {"size": 7}
     assert f"runs in {ws.dir.parent}/on the machine/{first.id}/try-1/code" in first.get_stdout_log()
-    assert "outputs/note.txt" in first.get_file_names()
+    assert "read hello" in first.get_stdout_log()
+    assert {"outputs/note.txt", "up.txt"} <= set(first.get_file_names())
+    assert Path(Model.get_model_path("of-the-machine", _workspace=ws)).read_text() == "it's $HOME"
     assert second.get_status() == "Failed"
     assert "exited with code 1" in second.get_details()["error"]["error"]["message"]
     assert "Is a directory" in second.get_stderr_log()

@@ -30,6 +30,7 @@ from airflow_mlpipe.execution.software import IMAGE
 from airflow_mlpipe.execution.variables import variables
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec, OutputSpec, StepOutputRef
 from airflow_mlpipe.model.step import Argument, StepSpec
+from airflow_mlpipe.storage.content import source_digest
 from airflow_mlpipe.storage.datastore import documents_of, open_store
 
 BLOB = "workspaceblobstore"
@@ -46,6 +47,7 @@ class Pod:
         self.rows = {name: DatastoreRow(name=name, url=store.url) for name, store in bench.stores.items()}
         self.default = documents_of(bench.blob)
         self.secrets: dict[str, str] = {}
+        self.lent: tuple[str, ...] = ()
         root, own = bench.root / "pod", bench.root / "own"
         own.mkdir(parents=True)
         self.reach = Reach(**{"target": "cluster", "volume": True, "root": root, "own": own, **reach})
@@ -60,6 +62,7 @@ class Pod:
             index=self.bench.index,
             content=self.bench.content,
             credentials=lambda name: dict(self.secrets) if name == "lake" else {},
+            lent=self.lent,
         )
 
     def order(self, step: StepSpec, records=()) -> None:
@@ -323,20 +326,37 @@ def test_what_a_step_writes_to_a_datareference_waits_until_it_has_succeeded(benc
 
 @pytest.mark.s3
 def test_credentials_are_lent_in_a_file_while_the_step_runs(bench, made, lake, s3_server):
-    lake.write_bytes("raw/a.txt", b"x")
     step = bench.python(
-        "import os; print(open(os.path.dirname(os.environ['MLPIPE_CONTEXT']) + '/credentials.json').read())",
+        "import os; print(open(os.path.dirname(os.environ['MLPIPE_CONTEXT']) + '/credentials.json').read())"
+    )
+    lake.put(bench.blob.path_of("snapshots"), "snapshots")
+    with in_lake(made(identity=True), lake, s3_server) as pod:
+        pod.lent = ("lake",)
+        answer = pod.run(step)
+        assert answer.error is None, answer.error
+        assert json.loads(pod.ended.stdout)["lake"]["secret"] == SECRET
+        assert not (Path(pod.document.work) / "credentials.json").exists()
+
+
+@pytest.mark.s3
+def test_a_dataset_that_is_read_through_an_object_needs_no_credentials_in_the_step(bench, made, lake, s3_server):
+    lake.write_bytes("raw/a.txt", b"of the lake")
+    step = bench.python(
+        "import os; from airflow_mlpipe import Run\n"
+        "print(open(Run.get_context().input_datasets['data'].download()[0]).read())\n"
+        "print(os.path.exists(os.path.dirname(os.environ['MLPIPE_CONTEXT']) + '/credentials.json'))",
         inputs=(
             InputSpec(
                 name="data",
                 source=DatasetSpec(kind="file", sources=(DatastorePath(datastore="lake", path="raw"),)),
                 mode="direct",
+                as_dataset=True,
             ),
         ),
     )
+    bench.content = lambda source: source_digest(source, bench.stores.__getitem__)
     lake.put(bench.blob.path_of("snapshots"), "snapshots")
     with in_lake(made(identity=True), lake, s3_server) as pod:
         answer = pod.run(step)
         assert answer.error is None, answer.error
-        assert json.loads(pod.ended.stdout)["lake"]["secret"] == SECRET
-        assert not (Path(pod.document.work) / "credentials.json").exists()
+        assert pod.ended.stdout == "of the lake\nFalse\n", pod.ended.stderr

@@ -5,7 +5,7 @@ import json
 import pytest
 from inline import inline_workspace, one_step, script
 
-from airflow_mlpipe.sdk.data import PipelineData
+from airflow_mlpipe.sdk.data import OutputFileDatasetConfig, PipelineData
 from airflow_mlpipe.sdk.dataset import Dataset
 from airflow_mlpipe.sdk.experiment import Experiment
 from airflow_mlpipe.sdk.model import Model
@@ -180,6 +180,51 @@ def test_a_step_that_looks_at_what_it_has_registered_itself_is_reused(ws, submit
     )
     assert said(submit(text)) == 1
     assert submit(text).step("step").is_reused
+
+
+REGISTER_ITSELF = """
+from airflow_mlpipe import Dataset
+ws = run.experiment.workspace
+try:
+    found = Dataset.get_by_name(ws, 'd').version
+except KeyError:
+    found = None
+made = Dataset.File.from_files((ws.get_default_datastore(), 'data/made.txt'))
+made.register(ws, 'd', create_new_version=True)
+print(json.dumps(found))
+"""
+
+
+def test_a_version_of_a_dataset_that_a_step_registers_itself_is_no_change_of_what_it_looked_up(ws, submit):
+    store = ws.local_store("workspaceblobstore")
+    store.write_bytes("data/made.txt", b"made")
+    store.write_bytes("data/other.txt", b"other")
+    assert said(submit(REGISTER_ITSELF)) is None
+    assert submit(REGISTER_ITSELF).step("step").is_reused
+    other = Dataset.File.from_files((ws.get_default_datastore(), "data/other.txt"))
+    other.register(ws, "d", create_new_version=True)
+    again = submit(REGISTER_ITSELF)
+    assert (said(again), again.step("step").reason) == (2, "dataset d: none -> v2, read inside the step")
+    assert Dataset.get_by_name(ws, "d").version == 3
+    assert submit(REGISTER_ITSELF).step("step").is_reused
+
+
+def test_an_output_that_becomes_a_dataset_which_its_step_has_looked_up_is_no_change(ws, tmp_path):
+    text = HEAD + (
+        "from airflow_mlpipe import Dataset\n"
+        "try:\n    found = Dataset.get_by_name(run.experiment.workspace, 'd').version\n"
+        "except KeyError:\n    found = None\n"
+        "Path(run.output_datasets['out'], 'a.txt').write_text('a')\n"
+        "print(json.dumps(found))"
+    )
+
+    def submit():
+        out = OutputFileDatasetConfig("out").register_on_complete("d")
+        return Experiment(ws, "exp").submit(one_step(ws, tmp_path, text, outputs=[out], arguments=[out]))
+
+    assert said(submit()) is None
+    assert Dataset.get_by_name(ws, "d").version == 1
+    assert submit().step("step").is_reused
 
 
 def test_files_in_outputs_can_be_registered_before_the_step_has_ended(ws, submit):

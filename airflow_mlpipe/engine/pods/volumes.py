@@ -59,6 +59,9 @@ class WorkspaceVolume:
             if path is not None and self._has(path) and wanted_elsewhere(port) is None:
                 # A DataReference may be written to.
                 writable[path] = isinstance(port.bound, DatastorePath)
+        for path in order.shown:
+            if self._has(path):
+                writable.setdefault(path, False)
         for output in order.context.outputs.values():
             if self._has(output.path):
                 writable[str(PurePosixPath(output.path).parent)] = True

@@ -67,6 +67,7 @@ def make_order(order: Order, site: Site, reach: Reach) -> PodOrder:
             experiment=run.experiment,
             pipeline=run.pipeline,
             workspace=str(run.workspace.absolute()),
+            about=run.about,
             parameters=dict(run.parameters),
         ),
         inputs={name: PodInput(digest=known.digest, record=known.record) for name, known in order.inputs.items()},

@@ -8,13 +8,15 @@ from typing import Any
 
 from airflow_mlpipe import errors
 from airflow_mlpipe.errors import MlpipeError
-from airflow_mlpipe.execution.contract import RunIdentity, StagedInput, StepContext, StepJob
+from airflow_mlpipe.execution.contract import ContextWorkspace, RunIdentity, StagedInput, StepContext, StepJob
+from airflow_mlpipe.execution.direct import copies_of, folder_at, folder_of, sources_of
 from airflow_mlpipe.execution.kept import Kept
 from airflow_mlpipe.model.base import Frozen
 from airflow_mlpipe.model.digest import Digest, JsonValue, digest_json
 from airflow_mlpipe.model.parameter import ParameterValue
-from airflow_mlpipe.model.result import ObservedInput, OutputRecord, Written
+from airflow_mlpipe.model.result import ObservedInput, OutputRecord, WantedModel, Written
 from airflow_mlpipe.model.step import StepSpec
+from airflow_mlpipe.storage.urls import is_folder
 
 VARIABLE = "MLPIPE_POD"
 """Environment variable of the pod's two ends: a :class:`OrderPlace` as JSON."""
@@ -71,6 +73,7 @@ class PodRun(Frozen):
     experiment: str
     pipeline: str
     workspace: str
+    about: ContextWorkspace = ContextWorkspace()
     parameters: dict[str, ParameterValue] = {}
 
     def identity(self) -> RunIdentity:
@@ -116,6 +119,17 @@ class PodOrder(Frozen):
     def staged(self) -> dict[str, StagedInput]:
         """The inputs as staging takes them."""
         return {name: StagedInput(known.digest, known.record) for name, known in self.inputs.items()}
+
+    @property
+    def shown(self) -> list[str]:
+        """What of datastores the step finds at its own place, because it reads that through objects."""
+        copied, staged = copies_of(self.context.stores, Path(self.work)), self.staged
+        return [
+            str(folder_at(source.datastore, self.context.stores[source.datastore]).path_of(folder_of(source)))
+            for port in self.step.inputs
+            for source in sources_of(port, staged[port.name])
+            if source.datastore not in copied and is_folder(self.context.stores.get(source.datastore, "sql://"))
+        ]
 
     @property
     def aside(self) -> str:
@@ -170,6 +184,7 @@ class PodAnswer(Frozen):
         parent_written: what it wrote to its parent run.
         observed: what it looked up by name.
         failure: what it said when it called itself failed, or None.
+        models: what it wants to have registered.
         warnings: what could not be kept.
         outputs: its committed outputs.
         references: inputs that it has written to, and whose datastores hold that aside.
@@ -181,6 +196,7 @@ class PodAnswer(Frozen):
     parent_written: Written = Written()
     observed: tuple[ObservedInput, ...] = ()
     failure: str | None = None
+    models: tuple[WantedModel, ...] = ()
     warnings: tuple[str, ...] = ()
     outputs: tuple[OutputRecord, ...] = ()
     references: tuple[str, ...] = ()
@@ -194,13 +210,16 @@ class PodAnswer(Frozen):
             parent_written=kept.parent_written,
             observed=kept.observed,
             failure=kept.failure,
+            models=kept.models,
             warnings=kept.warnings,
             **fields,
         )
 
     def kept(self, log: Path | str = "") -> Kept:
         """Return what was kept; `log` is where the kept file with what the step printed is."""
-        return Kept(self.written, self.parent_written, self.observed, self.failure, log, self.warnings)
+        return Kept(
+            self.written, self.parent_written, self.observed, self.failure, log, self.warnings, models=self.models
+        )
 
 
 def by_name(stores: tuple[PodStore, ...]) -> Mapping[str, PodStore]:

@@ -6,12 +6,14 @@ Nothing is read: a datastore is asked at most whether a path is a file.
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from airflow_mlpipe.errors import PipelineError
 from airflow_mlpipe.execution.carrier import Order
 from airflow_mlpipe.execution.contract import ContextInput, StagedInput, StepContext
-from airflow_mlpipe.execution.inputs import own_place, source_of, told_of
+from airflow_mlpipe.execution.direct import copies_of, places_of_stores
+from airflow_mlpipe.execution.inputs import NO_COPIES, own_place, source_of, told_of
 from airflow_mlpipe.execution.stage import context_of
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec
 from airflow_mlpipe.storage.datastore import LocalStore, check_files
@@ -34,16 +36,20 @@ def decide(order: Order, store: Stores, work: Path) -> tuple[StepContext, dict[s
         ServiceError: if a datastore cannot be reached or refuses.
     """
     step, run = order.step, order.run
-    laid = {port.name: laid_out_path(port, order.inputs[port.name], store, work) for port in step.inputs}
+    shown = places_of_stores(step, order.inputs, store, work, in_place=True)
+    copies = copies_of(shown, work)
+    laid = {port.name: laid_out_path(port, order.inputs[port.name], store, work, copies) for port in step.inputs}
     given = {port.name: _given(port, order.inputs[port.name], laid[port.name], work) for port in step.inputs}
     outputs = {
         port.name: place_of(port, run.step_run_id, check_files(store(port.datastore)), work) for port in step.outputs
     }
-    context = context_of(step, run, given, outputs, work / "events.jsonl")
+    context = context_of(step, run, given, outputs, work / "events.jsonl", shown)
     return context, {name: str(path) for name, path in laid.items() if path is not None}
 
 
-def laid_out_path(port: InputSpec, known: StagedInput, store: Stores, work: Path) -> Path | None:
+def laid_out_path(
+    port: InputSpec, known: StagedInput, store: Stores, work: Path, copies: Mapping[str, LocalStore] = NO_COPIES
+) -> Path | None:
     """Return where staging lays an input out, wherever the step finds it in the end; None for one without a path.
 
     Errors: see :func:`decide`.
@@ -56,6 +62,8 @@ def laid_out_path(port: InputSpec, known: StagedInput, store: Stores, work: Path
         return place
     (only,) = dataset.sources
     opened = check_files(store(only.datastore))
+    if port.mode == "direct" and only.datastore in copies:
+        return copies[only.datastore].path_of(only.path)
     refers = isinstance(source, DatastorePath) and known.record is None and port.mode == "mount"
     if port.mode == "download" or not isinstance(opened, LocalStore):
         return place / PurePosixPath(only.path).name if _is_file(only, known, store, refers) else place
