@@ -41,7 +41,7 @@ class Kept:
     warnings: tuple[str, ...] = ()
 
 
-def keep(job: StepJob, default: Documents, *, printed: bool = True) -> Kept:
+def keep(job: StepJob, default: Documents, *, printed: bool = True, inside: str = "") -> Kept:
     """Keep ``./outputs``, ``./logs`` and what the step printed in the default datastore, and read its events.
 
     Files go to ``runs/<step run id>/<name>`` without a copy where the file system allows it. A file that the step
@@ -51,6 +51,7 @@ def keep(job: StepJob, default: Documents, *, printed: bool = True) -> Kept:
         job: the job.
         default: the default datastore.
         printed: whether what the step printed is here, in the job's files; else see :func:`keep_printed`.
+        inside: folder of the step run's for the files of this part of the try; they are called the same all the same.
 
     Raises:
         StorageError: if something cannot be read or written.
@@ -62,7 +63,7 @@ def keep(job: StepJob, default: Documents, *, printed: bool = True) -> Kept:
     found = [*_found(job, warnings), *(_printed(job) if printed else ())]
     for name, path in found:
         if name not in files:
-            files[name] = _record(name, path, job, default)
+            files[name] = _record(name, path, job, default, inside)
             pairs.append((path, files[name].path))
     default.keep_files(pairs)
     return Kept(
@@ -89,10 +90,24 @@ def keep_printed(kept: Kept, job: StepJob, default: Documents) -> Kept:
     return replace(kept, written=written, log=_log_of(files, job, default))
 
 
-def _record(name: str, path: Path, job: StepJob, default: Documents) -> FileRecord:
+def keep_file(kept: Kept, name: str, path: Path, job: StepJob, default: Documents) -> Kept:
+    """Keep one more file of a try under a name, and return `kept` with it.
+
+    Raises:
+        StorageError: if it cannot be read or written.
+    """
+    record = _record(name, path, job, default)
+    default.keep_files([(path, record.path)])
+    files = (*(file for file in kept.written.files if file.name != name), record)
+    written = kept.written.model_copy(update={"files": tuple(sorted(files, key=lambda file: file.name))})
+    return replace(kept, written=written)
+
+
+def _record(name: str, path: Path, job: StepJob, default: Documents, inside: str = "") -> FileRecord:
     with system_errors("read", path):
         size_bytes = path.stat().st_size
-    return FileRecord(name=name, datastore=default.name, path=_place(name, job), size_bytes=size_bytes)
+    place = _place(f"{inside}/{name}" if inside else name, job)
+    return FileRecord(name=name, datastore=default.name, path=place, size_bytes=size_bytes)
 
 
 def _log_of(files: Mapping[str, FileRecord], job: StepJob, default: Documents) -> Path | str:
