@@ -12,6 +12,7 @@ from airflow_mlpipe.execution import ranks
 from airflow_mlpipe.execution.software import Software
 from airflow_mlpipe.model.compute import ComputeKind
 from airflow_mlpipe.model.digest import JsonValue
+from airflow_mlpipe.model.distribution import Distribution
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.storage.atomic import system_errors
 
@@ -60,14 +61,29 @@ def lay_ranks(step: StepSpec, argv: list[str], values: Mapping[str, JsonValue], 
     return (argv[0], MPIRUN) if step.distribution.kind == "mpi" else (argv[0],)
 
 
+def plan_of(work: Path) -> Path:
+    """Return the file that says what the ranks of a try are."""
+    return work / _FOLDER / _PLAN
+
+
 def failed_rank(work: Path) -> str | None:
     """Say which rank of a try failed first, and how; None if none did, or the step has no ranks."""
-    path = work / _FOLDER / ranks.FAILURE
+    path = _failure_of(work)
     return path.read_text("utf-8") if path.is_file() else None
 
 
+def failed_at_s(work: Path) -> float | None:
+    """Return when :func:`failed_rank` failed, in seconds since the epoch by the clock of its machine, or None."""
+    path = _failure_of(work)
+    return path.stat().st_mtime if path.is_file() else None
+
+
+def _failure_of(work: Path) -> Path:
+    return work / _FOLDER / ranks.FAILURE
+
+
 def check_place(step: StepSpec, kind: ComputeKind, values: Mapping[str, JsonValue]) -> None:
-    """Refuse ranks on many machines where one is all there is, and on a machine that is reached by SSH.
+    """Refuse ranks where they cannot be started: many pods of MPI, and a machine that is reached by SSH.
 
     Args:
         step: the step.
@@ -75,7 +91,7 @@ def check_place(step: StepSpec, kind: ComputeKind, values: Mapping[str, JsonValu
         values: bound values of the pipeline's parameters.
 
     Raises:
-        NotSupportedError: if it is meant for more than one pod, or runs by SSH.
+        NotSupportedError: if it is MPI and meant for more than one pod, or runs by SSH.
         ParameterError: if the number of ranks is not allowed.
     """
     if step.distribution is None:
@@ -85,12 +101,49 @@ def check_place(step: StepSpec, kind: ComputeKind, values: Mapping[str, JsonValu
             f"step '{step.name}': ranks are not started on compute target '{step.compute}', which is reached by SSH; "
             "start them in the script, or use a local or docker target, or a pod"
         )
-    if kind != "kubernetes":
-        return
-    machines = step.distribution.bound(values, step.name).machines()
-    if machines > 1:
+    if kind == "kubernetes":
+        check_pods(step.distribution.bound(values, step.name), step.name, step.compute)
+
+
+def nodes_of(step: StepSpec, values: Mapping[str, JsonValue]) -> int:
+    """Return how many pods a step is on a cluster.
+
+    Args:
+        step: the step.
+        values: bound values of the pipeline's parameters.
+
+    Raises:
+        ParameterError: if the number of ranks is not allowed.
+    """
+    return 1 if step.distribution is None else step.distribution.bound(values, step.name).machines()
+
+
+def ranks_on(step: StepSpec, values: Mapping[str, JsonValue], node: int) -> list[int]:
+    """Return the ranks of a node of a step; none if it has no ranks. Errors are those of :func:`nodes_of`."""
+    if step.distribution is None:
+        return []
+    of = step.distribution.bound(values, step.name)
+    if of.workers is None:
+        each = int(of.processes_per_node)
+        return list(range(node * each, (node + 1) * each))
+    tasks = (node, node < int(of.workers)), (int(of.workers) + node, node < int(of.parameter_servers or 0))
+    return [rank for rank, there in tasks if there]
+
+
+def check_pods(ranks: Distribution, step: str, compute: str | None) -> None:
+    """Refuse ranks that cannot be started in several pods.
+
+    Args:
+        ranks: without parameters.
+        step: name of the step.
+        compute: name of its compute target.
+
+    Raises:
+        NotSupportedError: for ranks of MPI on more than one node.
+    """
+    if ranks.kind == "mpi" and ranks.machines() > 1:
         raise NotSupportedError(
-            f"step '{step.name}': {machines} nodes on compute target '{step.compute}' would be {machines} pods, and a "
-            "step is one pod; give node_count=1 and the ranks as process_count_per_node, or use a local or docker "
-            "target"
+            f"step '{step}': node_count={ranks.machines()} on compute target '{compute}' would be as many pods, and "
+            "mpirun starts nothing in other pods; give node_count=1 and the ranks as process_count_per_node, use "
+            "PyTorchConfiguration, or a local or docker target"
         )

@@ -43,7 +43,7 @@ class Kept:
     models: tuple[WantedModel, ...] = ()
 
 
-def keep(job: StepJob, default: Documents, *, printed: bool = True) -> Kept:
+def keep(job: StepJob, default: Documents, *, printed: bool = True, inside: str = "") -> Kept:
     """Keep ``./outputs``, ``./logs`` and what the step printed in the default datastore, and read its events.
 
     Files go to ``runs/<step run id>/<name>`` without a copy where the file system allows it. A file that the step
@@ -53,6 +53,7 @@ def keep(job: StepJob, default: Documents, *, printed: bool = True) -> Kept:
         job: the job.
         default: the default datastore.
         printed: whether what the step printed is here, in the job's files; else see :func:`keep_printed`.
+        inside: folder of the step run's for the files of this part of the try; they are called the same all the same.
 
     Raises:
         StorageError: if something cannot be read or written.
@@ -65,7 +66,7 @@ def keep(job: StepJob, default: Documents, *, printed: bool = True) -> Kept:
     found = [*_found(job, warnings), *(_printed(job) if printed else ())]
     for name, path in [*_inside(aside.folder("self"), job, warnings), *found]:
         if name not in files:
-            files[name] = _record(name, path, job, default)
+            files[name] = _record(name, path, job, default, inside)
             pairs.append((path, files[name].path))
     parents = {file.name: file for file in events.parent.files}
     for name, path in _inside(aside.folder("parent"), job, warnings):
@@ -74,7 +75,7 @@ def keep(job: StepJob, default: Documents, *, printed: bool = True) -> Kept:
     models = []
     for wanted in events.models:
         laid = dict(_inside(aside.model(wanted.place) / (wanted.folder or ""), job, warnings))
-        places = {name: _place(f"models/{wanted.place}/{name}", job) for name in laid}
+        places = {name: _place(f"models/{wanted.place}/{name}", job, inside) for name in laid}
         pairs += [(laid[name], places[name]) for name in laid]
         models += [wanted.model_copy(update={"files": places})] if laid else []
     default.keep_files(pairs)
@@ -102,15 +103,29 @@ def keep_printed(kept: Kept, job: StepJob, default: Documents) -> Kept:
     return replace(kept, written=_with_files(kept.written, files), log=_log_of(files, job, default))
 
 
+def keep_file(kept: Kept, name: str, path: Path, job: StepJob, default: Documents) -> Kept:
+    """Keep one more file of a try under a name, and return `kept` with it.
+
+    Raises:
+        StorageError: if it cannot be read or written.
+    """
+    record = _record(name, path, job, default)
+    default.keep_files([(path, record.path)])
+    files = {file.name: file for file in kept.written.files} | {name: record}
+    return replace(kept, written=_with_files(kept.written, files))
+
+
 def _with_files(written: Written, files: Mapping[str, FileRecord]) -> Written:
     return written.model_copy(update={"files": tuple(files[name] for name in sorted(files))})
 
 
-def _record(name: str, path: Path, job: StepJob, default: Documents, of: str | None = None) -> FileRecord:
-    """Return the record of a file of the step's run, or of another one's."""
+def _record(
+    name: str, path: Path, job: StepJob, default: Documents, inside: str = "", of: str | None = None
+) -> FileRecord:
+    """Return the record of a file of the step's run, or of another one's; its place may be in a folder of the run."""
     with system_errors("read", path):
         size_bytes = path.stat().st_size
-    return FileRecord(name=name, datastore=default.name, path=_place(name, job, of), size_bytes=size_bytes)
+    return FileRecord(name=name, datastore=default.name, path=_place(name, job, inside, of), size_bytes=size_bytes)
 
 
 def _log_of(files: Mapping[str, FileRecord], job: StepJob, default: Documents) -> Path | str:
@@ -144,5 +159,5 @@ def _printed(job: StepJob) -> Iterator[tuple[str, Path]]:
     yield STDERR, job.stderr
 
 
-def _place(name: str, job: StepJob, of: str | None = None) -> str:
-    return f"runs/{of or job.context.step_run_id}/{name}"
+def _place(name: str, job: StepJob, inside: str = "", of: str | None = None) -> str:
+    return "/".join(part for part in ("runs", of or job.context.step_run_id, inside, name) if part)

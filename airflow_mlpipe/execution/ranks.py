@@ -1,8 +1,8 @@
 """Starts the ranks of a distributed step, waits for them, and ends all if one fails.
 
 Runs by itself, as the process of the step: a copy of this file lies in the folder of its try, beside a plan. It may
-run in any image, so it needs the standard library only. ``ranks.py PLAN`` is the step; ``ranks.py PLAN rank`` is one
-of its ranks under mpirun.
+run in any image, so it needs the standard library only. ``ranks.py PLAN`` is the step, or one node of it where each
+node is a pod; ``ranks.py PLAN rank`` is one of its ranks under mpirun.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ FAILURE = "failure.txt"
 """Name of the file beside the plan that tells of the step's failure in a line of text."""
 
 _POLL_S = 0.02
+_TELL_WITHIN_S = 60.0
 _LINES = 15
 _TAIL_BYTES = 64 * 1024
 _HOST = "127.0.0.1"
@@ -50,6 +51,9 @@ class Plan:
         self.workers: int = facts.get("workers") or 0
         self.servers: int = facts.get("parameter_servers") or 0
         self.backend: str | None = facts.get("backend")
+        self.node: int | None = facts.get("node")
+        self.hosts: list[dict[str, Any]] = facts.get("hosts", [])
+        self.token: str = facts.get("token", "")
         self.logs = Path(facts["logs"])
         self.size = self.workers + self.servers if self.kind == "tensorflow" else self.nodes * self.per_node
 
@@ -63,6 +67,35 @@ class Plan:
         """Where the step's failure is told in a line of text."""
         return self.path.with_name(FAILURE)
 
+    def node_of(self, rank: int) -> int:
+        """Return the node of a rank; TensorFlow's tasks of each kind begin with node 0."""
+        if self.kind == "tensorflow":
+            return rank if rank < self.workers else rank - self.workers
+        return rank // self.per_node
+
+    @property
+    def here(self) -> list[int]:
+        """The ranks that are started here: all, or those of one node."""
+        return [rank for rank in range(self.size) if self.node in (None, self.node_of(rank))]
+
+    @property
+    def listening(self) -> list[int]:
+        """The ranks that others have to find, and so need a port."""
+        return list(range(self.size)) if self.kind == "tensorflow" else [0]
+
+    @property
+    def places(self) -> list[tuple[str, int]]:
+        """Address and port of each rank of `listening`."""
+        if self.node is None:
+            return [(_HOST, port) for port in free_ports(len(self.listening))]
+        ports = {int(rank): (host["address"], port) for host in self.hosts for rank, port in host["ports"].items()}
+        return [ports[rank] for rank in self.listening]
+
+    @property
+    def has_servers(self) -> bool:
+        """Whether parameter servers run here that workers of other nodes use as well."""
+        return self.node is not None and self.node < self.servers
+
     def ends_itself(self, rank: int) -> bool:
         """Whether a rank is waited for; a parameter server ends with the workers."""
         return self.kind != "tensorflow" or rank < self.workers
@@ -73,39 +106,39 @@ class Plan:
         return folder / "stdout.txt", folder / "stderr.txt"
 
 
-def variables(plan: Plan, rank: int, ports: list[int]) -> dict[str, str]:
+def variables(plan: Plan, rank: int, places: list[tuple[str, int]]) -> dict[str, str]:
     """Return what tells a rank which one it is and where the others are, with the names that v1 used.
 
     Args:
         plan: the ranks.
         rank: which one.
-        ports: free ports of this machine: one, and for TensorFlow one for each rank.
+        places: address and free port of rank 0, and for TensorFlow of each rank.
     """
-    group, local, beside = rank // plan.per_node, rank % plan.per_node, plan.per_node
+    (master, port), at = places[0], [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in places]
+    group, local, beside = plan.node_of(rank), rank % plan.per_node, plan.per_node
     if plan.kind == "tensorflow":
-        group, local, beside = rank if rank < plan.workers else rank - plan.workers, 0, 1
+        local, beside = 0, 1
     result = {
         "RANK": str(rank),
         "WORLD_SIZE": str(plan.size),
         "LOCAL_RANK": str(local),
         "LOCAL_WORLD_SIZE": str(beside),
         "NODE_RANK": str(group),
-        "MASTER_ADDR": _HOST,
-        "MASTER_PORT": str(ports[0]),
-        "AZUREML_NODE_COUNT": str(plan.nodes),
-        "AZ_BATCH_MASTER_NODE": f"{_HOST}:{ports[0]}",
-        "AZ_BATCHAI_MPI_MASTER_NODE": _HOST,
+        "MASTER_ADDR": master,
+        "MASTER_PORT": str(port),
+        "AZUREML_NODE_COUNT": str(len(plan.hosts) or plan.nodes),
+        "AZ_BATCH_MASTER_NODE": at[0],
+        "AZ_BATCHAI_MPI_MASTER_NODE": master,
         "AZ_BATCHAI_TASK_INDEX": str(rank),
     }
     if plan.kind == "pytorch":
-        result["AZ_BATCHAI_PYTORCH_INIT_METHOD"] = f"tcp://{_HOST}:{ports[0]}"
+        result["AZ_BATCHAI_PYTORCH_INIT_METHOD"] = f"tcp://{at[0]}"
         result["AZ_BATCHAI_PYTORCH_BACKEND"] = plan.backend or "nccl"
-        if sys.platform == "linux":
+        if sys.platform == "linux" and master == _HOST:
             # Gloo listens on what the host's name means, which may be the network, or nothing.
             result["GLOO_SOCKET_IFNAME"] = os.environ.get("GLOO_SOCKET_IFNAME", "lo")
     if plan.kind == "tensorflow":
-        hosts = [f"{_HOST}:{port}" for port in ports]
-        workers, servers = hosts[: plan.workers], hosts[plan.workers :]
+        workers, servers = at[: plan.workers], at[plan.workers :]
         cluster = {"worker": workers, **({"ps": servers} if servers else {})}
         task = {"type": "worker" if rank < plan.workers else "ps", "index": group}
         result["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task, "environment": "cloud"})
@@ -176,6 +209,17 @@ class Ranks:
                 return rank, code
         return None
 
+    def look(self) -> tuple[int, int] | None:
+        """Return the rank that has failed by now, as :meth:`wait` does; what runs is not waited for."""
+        while self._running:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return None
+            rank, code = self._ended(pid, status)
+            if code:
+                return rank, code
+        return None
+
     def end(self) -> None:
         """End those that still run: SIGTERM, :data:`GRACE_S` seconds to comply, SIGKILL."""
         self._signal(signal.SIGTERM)
@@ -218,20 +262,100 @@ def _die_with_parent() -> None:
 
 
 def run(plan: Plan) -> int:
-    """Run all ranks as children of this process; return the step's exit code, negative for a signal."""
+    """Run the ranks as children of this process; return the step's exit code, negative for a signal."""
     ranks = Ranks(plan)
-    ports = free_ports(plan.size if plan.kind == "tensorflow" else 1)
-    try:
-        for rank in range(plan.size):
-            ranks.start(rank, variables(plan, rank, ports))
-        failed = ranks.wait()
-    finally:
-        ranks.end()
+    places = plan.places
+    with Partings(plan) as partings:
+        try:
+            for rank in plan.here:
+                ranks.start(rank, variables(plan, rank, places))
+            failed = ranks.wait() or partings.wait(ranks)
+        finally:
+            ranks.end()
     if failed is None:
         return 0
     if not ranks.stopped:
         tell(plan, *failed)
     return failed[1]
+
+
+class Partings:
+    """How the nodes of TensorFlow's parameter servers learn that the workers of all nodes have ended.
+
+    Each node says so to each of them, in a line with the token that the plans of all nodes have.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        """Listen, if there are parameter servers here and other nodes."""
+        self._plan = plan
+        self._waiting_for = set(range(plan.workers)) if plan.has_servers else set()
+        self._listener: socket.socket | None = None
+
+    def __enter__(self) -> Partings:
+        """Begin to listen."""
+        if self._waiting_for:
+            assert self._plan.node is not None
+            host = self._plan.hosts[self._plan.node]
+            self._listener = socket.create_server(
+                (host["address"], host["parting"]), family=_family(host["address"]), backlog=len(self._plan.hosts)
+            )
+            self._listener.settimeout(_POLL_S)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Listen no more."""
+        if self._listener is not None:
+            self._listener.close()
+
+    def wait(self, ranks: Ranks) -> tuple[int, int] | None:
+        """Say that the workers of this node have ended; return once all have, if parameter servers need to know.
+
+        Returns:
+            a parameter server that has failed meanwhile, as :meth:`Ranks.wait` does.
+
+        Raises:
+            OSError: if another node does not listen.
+        """
+        plan = self._plan
+        if plan.node is not None and plan.node < plan.workers:
+            for host in plan.hosts[: plan.servers]:
+                _tell_parting(host, f"{plan.token} {plan.node}\n".encode())
+        while self._waiting_for and not ranks.stopped:
+            failed = ranks.look()
+            if failed is not None:
+                return failed
+            self._listen()
+        return None
+
+    def _listen(self) -> None:
+        assert self._listener is not None
+        try:
+            connection, _ = self._listener.accept()
+        except TimeoutError:
+            return
+        with connection, suppress(OSError, ValueError):
+            connection.settimeout(1.0)
+            token, node = connection.makefile("rb").readline(200).decode().split()
+            if token == self._plan.token:
+                self._waiting_for.discard(int(node))
+
+
+def _tell_parting(host: dict[str, Any], line: bytes) -> None:
+    deadline = time.monotonic() + _TELL_WITHIN_S
+    while True:
+        try:
+            with socket.create_connection((host["address"], host["parting"]), 5.0) as connection:
+                connection.sendall(line)
+                return
+        except OSError as error:
+            # It may not have come so far; its node may have failed, and then all are ended.
+            if time.monotonic() > deadline:
+                raise OSError(f"the parameter server at {host['address']} cannot be reached: {error}") from error
+            time.sleep(_POLL_S)
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def run_mpi(plan: Plan) -> int:
@@ -272,7 +396,7 @@ def run_rank(plan: Plan) -> int:
     rank = int(os.environ["OMPI_COMM_WORLD_RANK"])
     ranks = Ranks(plan)
     try:
-        ranks.start(rank, variables(plan, rank, [int(os.environ[_PORT])]))
+        ranks.start(rank, variables(plan, rank, [(_HOST, int(os.environ[_PORT]))]))
         failed = ranks.wait()
     finally:
         ranks.end()
@@ -290,7 +414,8 @@ def tell(plan: Plan, rank: int, code: int) -> None:
     if rank:
         sys.stderr.write("".join(f"{line}\n" for line in _last_lines(plan, rank)))
     how = f"exited with code {code}" if code > 0 else f"was killed by signal {-code}"
-    text = f"rank {rank} of {plan.size} {how} and the others were ended{own}"
+    where = "" if plan.node is None else f" on node {plan.node}"
+    text = f"rank {rank} of {plan.size}{where} {how} and the others were ended{own}"
     print(text, file=sys.stderr, flush=True)
     # Only a finer error is lost by it.
     with suppress(OSError):
@@ -328,7 +453,7 @@ def main(argv: list[str]) -> None:
     try:
         end(run_rank(plan) if len(argv) > 2 else run_mpi(plan) if plan.kind == "mpi" else run(plan))
     except OSError as error:
-        print(f"the ranks cannot be started: {error}", file=sys.stderr)
+        print(f"the ranks cannot be run: {error}", file=sys.stderr)
         end(126)
 
 

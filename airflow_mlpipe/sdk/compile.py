@@ -18,7 +18,7 @@ from airflow_mlpipe.model.parameter import ParameterSpec
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.sdk.binding import Binding, Produced
-from airflow_mlpipe.sdk.distributed import distribution_of
+from airflow_mlpipe.sdk.distributed import distribution_of, slots_of
 from airflow_mlpipe.sdk.graph import Draft, draft_of
 from airflow_mlpipe.sdk.operator_step import OperatorStep
 from airflow_mlpipe.sdk.parameter import PipelineParameter
@@ -168,6 +168,7 @@ def _step(draft: Draft, step: PipelineStep, places: Places, code: _Code) -> Step
     snapshot, script = (None, None) if operator is not None and step.source_directory is None else code.of(step)
     environment = _environment(step, places)
     compute = _compute(step, places)
+    distribution = distribution_of(step, places)
     return StepSpec(
         id=draft.ids[step],
         name=step.name,
@@ -183,7 +184,7 @@ def _step(draft: Draft, step: PipelineStep, places: Places, code: _Code) -> Step
         code=None if snapshot is None else snapshot.code,
         environment=environment,
         compute=compute,
-        distribution=distribution_of(step, places),
+        distribution=distribution,
         resources=places.resources(step, environment, compute),
         allow_reuse=step.allow_reuse,
         version=step.version,
@@ -192,7 +193,7 @@ def _step(draft: Draft, step: PipelineStep, places: Places, code: _Code) -> Step
         retry_delay_s=step.retry_delay_s,
         timeout_s=step.timeout_s,
         max_result_age_s=step.max_result_age_s,
-        airflow=step.airflow,
+        airflow={**slots_of(step, distribution, places), **step.airflow},
     )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from airflow_mlpipe.errors import NotSupportedError, ParameterError, PipelineError
 from airflow_mlpipe.model import distribution as wire
+from airflow_mlpipe.model.digest import JsonValue
 from airflow_mlpipe.model.distribution import Distribution
 from airflow_mlpipe.sdk.distribution import Count, checked_count
 from airflow_mlpipe.sdk.parameter import PipelineParameter
@@ -65,6 +66,30 @@ def distribution_of(step: PipelineStep, places: Places) -> Distribution | None:
     if made is not None:
         _check_place(step, made, places)
     return made
+
+
+def slots_of(step: PipelineStep, made: Distribution | None, places: Places) -> dict[str, JsonValue]:
+    """Return what a step says of its task so that each of its pods counts as one node of its compute target.
+
+    Where a parameter holds their number its default counts: a task has as many slots in each run.
+
+    Raises:
+        PipelineError: if its compute target has fewer nodes.
+    """
+    name = places.compute(step)
+    if made is None or name is None or places.compute_kind(step) != "kubernetes":
+        return {}
+    held = [value for value in step.runconfig_pipeline_params.values() if isinstance(value, PipelineParameter)]
+    if step.runconfig is not None:
+        held += step.runconfig.parameters()
+    nodes = made.bound({parameter.name: parameter.default_value for parameter in held}, step.name).machines()
+    limit = places.limit(name)
+    if limit is not None and nodes > limit:
+        raise PipelineError(
+            f"step '{step.name}': {nodes} nodes on compute target '{name}', which has max_nodes={limit}; ask for "
+            "fewer, or give it more"
+        )
+    return {"pool_slots": nodes} if nodes > 1 else {}
 
 
 def _kind(step: PipelineStep, configuration: RunConfiguration) -> Kind | None:
@@ -181,9 +206,7 @@ def _check_place(step: PipelineStep, made: Distribution, places: Places) -> None
     if made.parameters or kind != "kubernetes":
         # With parameters the run looks, once it has their values.
         return
-    if made.machines() > 1:
-        raise NotSupportedError(
-            f"step '{step.name}': node_count={made.machines()} on compute target '{places.compute(step)}' would be as "
-            "many pods, and a step is one pod; give node_count=1 and the ranks as process_count_per_node, or use a "
-            "local or docker target"
-        )
+    # Here, not above: few steps are many processes in pods.
+    from airflow_mlpipe.execution.distribution import check_pods
+
+    check_pods(made, step.name, places.compute(step))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from airflow_mlpipe.model.result import OutputRecord, TreeManifest
 from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.listing import Listing, RemoteFile, local_name
 from airflow_mlpipe.storage.manifests import write_manifest
+from airflow_mlpipe.storage.records import Walk
 from airflow_mlpipe.storage.remote_source import brought, forget, relative, stored_identity
 from airflow_mlpipe.storage.tree import manifest_of, scan_tree
 from airflow_mlpipe.storage.walk import walk
@@ -41,14 +42,9 @@ def commit_remote(name: str, place: Path, target: str, store: RemoteStore, manif
         StorageError: for a link that leaves the output, or a device.
         ServiceError: if the store cannot be reached or refuses.
     """
-    found = walk(place, follow_within=place)
-    dangling = [record[0] for record in found.records if record[1] == "link"]
-    if dangling:
-        raise StorageError(f"output '{name}': '{place}/{dangling[0]}' is a link to nowhere; write a file instead")
-    found.records = [(record[0], "file", *record[2:]) for record in found.records if record[1] in ("file", "exec")]
-    manifest = manifest_of(found, "", None)
+    found, manifest = described(name, place)
     files = store.put(place, target) if found.records else []
-    stored = _only_these(target, files, store)
+    stored = stored_identity(_only_these(target, {file.path for file in files}, store), target)
     write_manifest(manifest, manifests)
     return OutputRecord(
         name=name,
@@ -60,6 +56,34 @@ def commit_remote(name: str, place: Path, target: str, store: RemoteStore, manif
         is_file=found.is_file,
         stored=stored,
     )
+
+
+def described(name: str, place: Path) -> tuple[Walk, TreeManifest]:
+    """Return what an attempt wrote of an output, as a datastore elsewhere has it. Errors: see `commit_remote`."""
+    found = walk(place, follow_within=place)
+    dangling = [record[0] for record in found.records if record[1] == "link"]
+    if dangling:
+        raise StorageError(f"output '{name}': '{place}/{dangling[0]}' is a link to nowhere; write a file instead")
+    found.records = [(record[0], "file", *record[2:]) for record in found.records if record[1] in ("file", "exec")]
+    return found, manifest_of(found, "", None)
+
+
+def settled(target: str, names: Collection[str], store: RemoteStore) -> tuple[dict[str, int], Digest | None]:
+    """Let an output have files of these names and no others, once several machines have uploaded them.
+
+    Args:
+        target: path of the output in the datastore.
+        names: of its files, relative to it; empty for the output itself.
+        store: the datastore.
+
+    Returns:
+        the size of each file that is there, by its name, and what the store says of all of them.
+
+    Raises:
+        ServiceError: if the store cannot be reached or refuses.
+    """
+    found = _only_these(target, {f"{target}/{name}" if name else target for name in names}, store)
+    return {relative(file.path, target): file.size_bytes for file in found}, stored_identity(found, target)
 
 
 def verify_remote(record: OutputRecord, store: RemoteStore) -> str | None:
@@ -199,16 +223,15 @@ def _listed(record: OutputRecord, store: RemoteStore) -> Listing | str:
     return f"output '{record.name}' missing from {record.datastore}: {record.path}"
 
 
-def _only_these(target: str, files: Sequence[RemoteFile], store: RemoteStore) -> Digest | None:
-    """Remove what an upload that was cut off has left beside `files`; return what the store says of these."""
+def _only_these(target: str, wanted: Collection[str], store: RemoteStore) -> list[RemoteFile]:
+    """Remove what an upload that was cut off has left beside the paths `wanted`; return what is at these."""
     there = list(store.files_below(target).files)
-    if any(file.path == target for file in files):
+    if target in wanted:
         there += [file for file in [store.stat(target)] if file is not None]
-    wanted = {file.path for file in files}
     strays = [file.path for file in there if file.path not in wanted]
     if strays:
         store.remove_files(strays)
-    return stored_identity([file for file in there if file.path in wanted], target)
+    return [file for file in there if file.path in wanted]
 
 
 def _fetched(path: str, store: RemoteStore, into: Path) -> Digest:

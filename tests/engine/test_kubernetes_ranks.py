@@ -10,7 +10,7 @@ from engine_site import eventually, shell
 from pod_site import CONNECTION, TARGET, PodSite, connection, pods, target
 from rank_program import ADD
 
-from airflow_mlpipe.errors import NotSupportedError, StepFailedError
+from airflow_mlpipe.errors import StepFailedError
 from airflow_mlpipe.model.distribution import Distribution
 
 pytestmark = [pytest.mark.k8s, pytest.mark.docker, pytest.mark.airflow]
@@ -39,9 +39,3 @@ def test_one_rank_that_fails_ends_all(site: PodSite) -> None:
     assert caught.value.exit_code == 5
     assert "rank 1 of 2 exited with code 5 and the others were ended" in caught.value.message
     assert "bad rows" in caught.value.message
-
-
-def test_many_nodes_are_refused(site: PodSite) -> None:
-    step = shell("a", "true", compute=TARGET, distribution=Distribution(kind="pytorch", nodes="nodes"))
-    with pytest.raises(NotSupportedError, match="2 nodes on compute target 'cluster' would be 2 pods"):
-        site.go(step, run_id=site.begin(step, parameters={"nodes": 2}))

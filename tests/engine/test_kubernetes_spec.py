@@ -12,6 +12,7 @@ from airflow_mlpipe.execution.contract import ContextInput, ContextOutput, StepC
 from airflow_mlpipe.execution.pod.order import OrderPlace, PodInput, PodOrder, PodRun, PodStore
 from airflow_mlpipe.model.compute import ComputeSpec, KubernetesSettings, Resources
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath, InputSpec, OutputSpec
+from airflow_mlpipe.model.distribution import Distribution
 from airflow_mlpipe.model.step import StepSpec
 
 pytestmark = [pytest.mark.airflow]
@@ -245,3 +246,25 @@ def test_nothing_is_a_template_of_airflow():
     from airflow_mlpipe.engine.pods.operator import StepPod
 
     assert (tuple(StepPod.template_fields), tuple(StepPod.template_ext)) == ((), ())
+
+
+def test_a_node_of_several_says_which_it_is_and_writes_to_a_place_of_its_own():
+    from airflow_mlpipe.engine.pods.spec import pod_of
+    from airflow_mlpipe.engine.pods.volumes import WorkspaceVolume
+
+    two = plan(
+        order=order(distribution=Distribution(kind="pytorch", nodes=2)),
+        volume=WorkspaceVolume("pvc:site", WORKSPACE),
+    )
+    pod = pod_of(two, PLACE.of_node(1))
+    assert pod.metadata.labels["airflow-mlpipe/node"] == "1"
+    stage = next(each for each in pod.spec.init_containers if each.name == "mlpipe-stage")
+    env = {each.name: each for each in stage.env}
+    assert env["MLPIPE_POD_ADDRESS"].value_from.field_ref.field_path == "status.podIP"
+    assert env["MLPIPE_POD_PATIENCE_S"].value == "5400"
+    mounts = {mount.mount_path: mount.sub_path for mount in pod.spec.containers[0].volume_mounts}
+    assert mounts[f"{STORES}/azureml/s"] == "stores/store/azureml/s/.nodes/1"
+    assert mounts[f"{STORES}/raw"] == "stores/store/raw"
+    one = pod_of(plan(), PLACE)
+    assert "airflow-mlpipe/node" not in one.metadata.labels
+    assert not any(each.name == "MLPIPE_POD_ADDRESS" for each in one.spec.init_containers[1].env)

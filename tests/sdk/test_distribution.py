@@ -282,9 +282,30 @@ def test_many_nodes_on_a_cluster(compiled, workspace):
     with pytest.raises(NotSupportedError) as caught:
         compiled(MpiStep("s", script_name="a.py", compute_target="pods", node_count=2))
     assert caught.value.message == (
-        "step 's': node_count=2 on compute target 'pods' would be as many pods, and a step is one pod; give "
-        "node_count=1 and the ranks as process_count_per_node, or use a local or docker target"
+        "step 's': node_count=2 on compute target 'pods' would be as many pods, and mpirun starts nothing in other "
+        "pods; give node_count=1 and the ranks as process_count_per_node, use PyTorchConfiguration, or a local or "
+        "docker target"
     )
+
+
+def test_each_pod_takes_a_slot_of_its_target(compiled, workspace):
+    put = workspace.catalog.put_compute
+    put(ComputeSpec(name="pods", type="Kubernetes", kind="kubernetes", max_nodes=3))
+    put(ComputeSpec(name="here", max_nodes=1))
+
+    def airflow(target: str, configuration, **fields):
+        given = configured(configuration)
+        given.target = target
+        return compiled(PythonScriptStep("a.py", "s", runconfig=given, **fields)).airflow
+
+    assert airflow("pods", PyTorchConfiguration(node_count=3)) == {"pool_slots": 3}
+    assert airflow("pods", PyTorchConfiguration(process_count=2)) == {}
+    assert airflow("pods", TensorflowConfiguration(2, 1)) == {"pool_slots": 2}
+    assert airflow("pods", PyTorchConfiguration(node_count=2), airflow={"pool_slots": 1}) == {"pool_slots": 1}
+    assert airflow("pods", PyTorchConfiguration(node_count=PipelineParameter("n", 2))) == {"pool_slots": 2}
+    assert airflow("here", PyTorchConfiguration(node_count=3)) == {}
+    with pytest.raises(PipelineError, match="step 's': 4 nodes on compute target 'pods', which has max_nodes=3; ask"):
+        airflow("pods", PyTorchConfiguration(node_count=4))
 
 
 def test_ranks_on_a_machine_reached_by_ssh(compiled, workspace):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from kubernetes.client import models as k8s
 
 from airflow_mlpipe.engine.pods.follow import follow
 from airflow_mlpipe.engine.pods.guard import guarded
+from airflow_mlpipe.engine.pods.joint import has_failed
 from airflow_mlpipe.engine.pods.operator import GRACE_S, StepPod
-from airflow_mlpipe.engine.pods.outcome import PodCarried, Tried, finish
-from airflow_mlpipe.engine.pods.spec import ORDER, PLACE, PodPlan, order_label
+from airflow_mlpipe.engine.pods.outcome import PodCarried, Tried, finish, sweep
+from airflow_mlpipe.engine.pods.spec import NODE, ORDER, PLACE, PodPlan, order_label
 from airflow_mlpipe.engine.pods.view import view_of
 from airflow_mlpipe.engine.pods.volumes import WorkspaceVolume
-from airflow_mlpipe.errors import ConfigError
+from airflow_mlpipe.errors import ConfigError, MlpipeError
 from airflow_mlpipe.execution.carrier import Order
 from airflow_mlpipe.execution.command import command
 from airflow_mlpipe.execution.contract import try_folder
@@ -66,11 +67,12 @@ class InPods:
         return finish(tried, followed)
 
     def _guarded(self, tried: Tried) -> AbstractContextManager[None]:
-        """Have the pod ended with this process if no try is left that would find it."""
+        """Have the pods ended with this process if no try is left that would find them."""
         ti = self.context["ti"]
         if ti.try_number <= getattr(ti, "max_tries", 0):
             return nullcontext()
-        return guarded(tried.pod, tried.pods.client.api_client.configuration, GRACE_S)
+        made = [each.pod for each in tried.nodes]
+        return guarded(made, tried.pods.client.api_client.configuration, GRACE_S)
 
     @property
     def detaches(self) -> bool:
@@ -85,6 +87,7 @@ class InPods:
             "name": tried.pod.metadata.name,
             "namespace": tried.pod.metadata.namespace,
             "uid": tried.pod.metadata.uid,
+            "others": [{"name": each.pod.metadata.name, "uid": each.pod.metadata.uid} for each in tried.others],
             "place": tried.place.model_dump(mode="json"),
             "again": tried.again,
             "target": self.target.name,
@@ -96,10 +99,23 @@ class InPods:
     def attach(self, order: Order, site: Site, found_by: Mapping[str, Any], waited: Mapping[str, Any]) -> PodCarried:
         """Come back to a pod that has ended, or is to be ended; see `Detachable`."""
         plan = self.plan(order, site)
-        metadata = k8s.V1ObjectMeta(name=found_by["name"], namespace=found_by["namespace"], uid=found_by["uid"])
-        place = OrderPlace.model_validate(found_by["place"])
-        pods, pod = StepPod(plan=plan), k8s.V1Pod(metadata=metadata)
-        tried = Tried(order, site, plan, pods, pod, place, _folder_of(order), again=bool(found_by["again"]))
+        made = [
+            k8s.V1Pod(metadata=k8s.V1ObjectMeta(name=each["name"], namespace=found_by["namespace"], uid=each["uid"]))
+            for each in (found_by, *found_by.get("others", ()))
+        ]
+        tried = _tried(
+            Tried(
+                order,
+                site,
+                plan,
+                StepPod(plan=plan),
+                made[0],
+                OrderPlace.model_validate(found_by["place"]),
+                _folder_of(order),
+                again=bool(found_by["again"]),
+            ),
+            made[1:],
+        )
         with self._guarded(tried):
             followed = follow(tried, waited.get("spent_s"))
         return finish(tried, followed)
@@ -109,7 +125,7 @@ class InPods:
         return self.target.kubernetes or KubernetesSettings()
 
     def begin(self, order: Order, site: Site) -> Tried:
-        """Return the pod of a try: the one of an earlier try that does the same, or a new one.
+        """Return the pod of a try, or its pods: those of an earlier try that do the same, or new ones.
 
         Raises:
             UsageError: if there cannot be such a pod.
@@ -120,16 +136,33 @@ class InPods:
         pods = StepPod(plan=plan)
         work = _folder_of(order)
         found = _taken_over(pods, plan.order)
-        if found is not None:
+        if found:
             store = next(each for each in plan.order.stores if each.name == plan.order.defaults[0])
-            place = OrderPlace(store=store, folder=found.metadata.annotations[PLACE])
-            _log.info("step '%s': pod '%s' of an earlier try goes on", order.step.name, found.metadata.name)
-            return Tried(order, site, plan, pods, found, place, work, again=True)
+            place = OrderPlace(store=store, folder=found[0].metadata.annotations[PLACE])
+            for pod in found:
+                _log.info("step '%s': pod '%s' of an earlier try goes on", order.step.name, pod.metadata.name)
+            return _tried(Tried(order, site, plan, pods, found[0], place, work, again=True), found[1:])
+        if plan.order.nodes > 1:
+            # Of several pods none can: each would remove what another one has laid.
+            sweep(order, site, plan)
         place = hand_over(plan.order, site)
-        pods = StepPod(plan=plan, place=place)
-        pod = pods.make(self.context)
-        _log.info("step '%s' runs in pod '%s' of namespace '%s'", order.step.name, pod.metadata.name, pods.where)
-        return Tried(order, site, plan, pods, pod, place, work)
+        made = self._made(plan, place)
+        for pod in made:
+            _log.info("step '%s' runs in pod '%s' of namespace '%s'", order.step.name, pod.metadata.name, pods.where)
+        return _tried(Tried(order, site, plan, pods, made[0], place, work), made[1:])
+
+    def _made(self, plan: PodPlan, place: OrderPlace) -> list[Any]:
+        """Make the pods of a try: all, or none."""
+        made: list[Any] = []
+        try:
+            for node in range(plan.order.nodes):
+                made.append(StepPod(plan=plan, place=place.of_node(node)).make(self.context))
+        except BaseException:
+            for pod in made:
+                with suppress(MlpipeError):
+                    StepPod(plan=plan).delete(pod)
+            raise
+        return made
 
     def plan(self, order: Order, site: Site) -> PodPlan:
         """Return what the pod of a try is made of. Errors are those of :meth:`begin`."""
@@ -201,21 +234,43 @@ def _folder_of(order: Order) -> Path:
     work = try_folder(order.run.workspace, order.run.step_run_id, order.number).absolute()
     with system_errors("write", work):
         shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        for name in ("stdout.txt", "stderr.txt"):
-            (work / name).touch()
+    _lay_folder(work)
     return work
 
 
-def _taken_over(pods: StepPod, order: PodOrder) -> Any | None:
-    """Return the pod of an earlier try that still does what is to be done, and end all others: one writes at a time."""
-    taken = None
-    for pod in pods.found():
-        view = view_of(pod)
-        same = pod.metadata.labels.get(ORDER) == order_label(order) and PLACE in (pod.metadata.annotations or {})
-        failed = view.phase == "Failed" or (view.base is not None and view.base.code != 0)
-        if taken is None and same and not failed and not view.deleting:
-            taken = pod
-        else:
-            pods.end(pod)
+def _lay_folder(work: Path) -> None:
+    with system_errors("write", work):
+        work.mkdir(parents=True)
+        for name in ("stdout.txt", "stderr.txt"):
+            (work / name).touch()
+
+
+def _tried(first: Tried, others: Sequence[Any]) -> Tried:
+    """Return the try whose first pod is that of `first`, with the pods of its other nodes."""
+    made = []
+    for node, pod in enumerate(others, 1):
+        work = first.work / f"node-{node}"
+        _lay_folder(work)
+        made.append(replace(first, pod=pod, place=first.place.of_node(node), work=work))
+    return replace(first, others=tuple(made))
+
+
+def _taken_over(pods: StepPod, order: PodOrder) -> list[Any]:
+    """Return the pods of an earlier try that still do what is to be done, and end all others: one try writes at a time.
+
+    Nodes of which one is missing, or has failed, are of no use: what runs on the others waits for it in vain.
+    """
+    found = pods.found()
+    tries: dict[str, dict[str, Any]] = {}
+    for pod in found:
+        place = (pod.metadata.annotations or {}).get(PLACE)
+        if place is not None and pod.metadata.labels.get(ORDER) == order_label(order) and not has_failed(view_of(pod)):
+            tries.setdefault(place, {})[pod.metadata.labels.get(NODE, "0")] = pod
+    nodes = [str(node) for node in range(order.nodes)]
+    taken = next(([made[node] for node in nodes] for made in tries.values() if sorted(made) == sorted(nodes)), [])
+    gone = [pod for pod in found if not any(pod is each for each in taken)]
+    for pod in gone[1:]:
+        pods.delete(pod)
+    for pod in gone:
+        pods.end(pod)
     return taken

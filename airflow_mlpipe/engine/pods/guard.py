@@ -1,4 +1,4 @@
-"""A process that ends a pod whose task's process was killed with no try left: nobody would follow it any more.
+"""A process that ends the pods whose task's process was killed with no try left: nobody would follow them any more.
 
 Run as ``python -m airflow_mlpipe.engine.pods.guard``. It reads on its standard input what it needs, in one line, and
 then waits for the end of its input: that comes with the end of whoever started it, however that is. The word ``done``
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -20,18 +20,16 @@ _SAID = ("host", "api_key", "ssl_ca_cert", "cert_file", "key_file", "verify_ssl"
 
 
 @contextmanager
-def guarded(pod: Any, configuration: Any, grace_s: int) -> Iterator[None]:
-    """Have the pod deleted if this process is killed in the body.
+def guarded(pods: Sequence[Any], configuration: Any, grace_s: int) -> Iterator[None]:
+    """Have the pods deleted if this process is killed in the body.
 
     Args:
-        pod: the pod, as the cluster has it.
-        configuration: of the client that made it.
-        grace_s: seconds that the pod gets.
+        pods: the pods, as the cluster has them.
+        configuration: of the client that made them.
+        grace_s: seconds that a pod gets.
     """
     told = {
-        "name": pod.metadata.name,
-        "namespace": pod.metadata.namespace,
-        "uid": pod.metadata.uid,
+        "pods": [[pod.metadata.name, pod.metadata.namespace, pod.metadata.uid] for pod in pods],
         "grace_s": grace_s,
         "configuration": {name: getattr(configuration, name, None) for name in _SAID},
     }
@@ -57,7 +55,7 @@ def guarded(pod: Any, configuration: Any, grace_s: int) -> Iterator[None]:
 
 
 def main() -> None:
-    """Wait, and delete the pod if nobody says that all is well."""
+    """Wait, and delete the pods if nobody says that all is well."""
     told = json.loads(sys.stdin.buffer.readline() or b"{}")
     if sys.stdin.buffer.read() == _DONE or not told:
         return
@@ -68,10 +66,13 @@ def main() -> None:
     for name, value in told["configuration"].items():
         setattr(configuration, name, value)
     api = client.CoreV1Api(client.ApiClient(configuration))
-    options = client.V1DeleteOptions(
-        grace_period_seconds=told["grace_s"], preconditions=client.V1Preconditions(uid=told["uid"])
-    )
-    api.delete_namespaced_pod(told["name"], told["namespace"], body=options)
+    for name, namespace, uid in told["pods"]:
+        options = client.V1DeleteOptions(
+            grace_period_seconds=told["grace_s"], preconditions=client.V1Preconditions(uid=uid)
+        )
+        # One that is gone is fine, and each of the others has its own turn.
+        with suppress(client.ApiException):
+            api.delete_namespaced_pod(name, namespace, body=options)
 
 
 if __name__ == "__main__":

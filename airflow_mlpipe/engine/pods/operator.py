@@ -51,10 +51,11 @@ class StepPod(KubernetesPodOperator):
     def __init__(self, *, plan: PodPlan, place: OrderPlace | None = None, **kwargs: Any) -> None:
         """Prepare the pod of `plan`, with its order at `place`; None to find pods only."""
         settings = plan.settings
+        node = f"node-{place.node}" if place is not None and plan.order.nodes > 1 else ""
         slug = re.sub(r"[^a-z0-9]+", "-", plan.order.step.name.lower()).strip("-")[:30].strip("-")
         super().__init__(
             task_id=f"pod-{slug or 'step'}",
-            name="-".join(filter(None, ("mlpipe", slug))),
+            name="-".join(filter(None, ("mlpipe", slug, node))),
             namespace=settings.namespace,
             kubernetes_conn_id=settings.conn_id,
             full_pod_spec=None if place is None else pod_of(plan, place),
@@ -120,9 +121,13 @@ class StepPod(KubernetesPodOperator):
         Raises:
             ServiceError: if the cluster cannot be reached, or refuses this user.
         """
-        labels = ",".join([*(f"{name}={value}" for name, value in self._plan.labels.items()), f"{CHECKED}!=True"])
         where = self.where
-        return self.ask("list pods", lambda: self.client.list_namespaced_pod(where, label_selector=labels).items)
+        selector = f"{self._selector},{CHECKED}!=True"
+        return self.ask("list pods", lambda: self.client.list_namespaced_pod(where, label_selector=selector).items)
+
+    @property
+    def _selector(self) -> str:
+        return ",".join(f"{name}={value}" for name, value in self._plan.labels.items())
 
     def look(self, pod: k8s.V1Pod) -> k8s.V1Pod | None:
         """Return the pod as it is now, None if it is gone. One request: see :meth:`is_passing` for what it raises."""
@@ -133,6 +138,14 @@ class StepPod(KubernetesPodOperator):
                 return None
             raise
         return seen if seen.metadata.uid == (pod.metadata.uid or seen.metadata.uid) else None
+
+    def look_at(self, pods: Sequence[k8s.V1Pod]) -> list[k8s.V1Pod | None]:
+        """Return pods of this step run as they are now, as :meth:`look` does for one of them."""
+        if len(pods) == 1:
+            return [self.look(pods[0])]
+        listed = self.client.list_namespaced_pod(pods[0].metadata.namespace, label_selector=self._selector).items
+        there = {pod.metadata.uid: pod for pod in listed}
+        return [there.get(pod.metadata.uid) for pod in pods]
 
     def end(self, pod: k8s.V1Pod, grace_s: int = GRACE_S) -> None:
         """Delete a pod and wait until it is gone. One that is gone is fine.

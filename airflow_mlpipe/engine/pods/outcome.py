@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from airflow_mlpipe.engine.pods.nodes import kept_together, outputs_of, to_blame
 from airflow_mlpipe.engine.pods.spec import COLLECT, STAGE, PodPlan
 from airflow_mlpipe.engine.pods.view import Ended
 from airflow_mlpipe.errors import (
@@ -55,6 +57,7 @@ class Tried:
         place: where its order is, and its answer comes.
         work: folder on this machine, for what it prints.
         again: whether the pod is one of an earlier try.
+        others: the same of the other nodes, if the step has several; this is then the first one.
     """
 
     order: Order
@@ -65,6 +68,19 @@ class Tried:
     place: OrderPlace
     work: Path
     again: bool = False
+    others: tuple[Tried, ...] = ()
+
+    @property
+    def nodes(self) -> tuple[Tried, ...]:
+        """It and the others."""
+        return (self, *self.others)
+
+    @property
+    def called(self) -> str:
+        """Which node of several it is, and which ranks that has."""
+        ranks = self.plan.order.ranks_of(self.place.node)
+        shown = [str(rank) for rank in ranks] if len(ranks) < 3 else [f"{ranks[0]} to {ranks[-1]}"]
+        return f"node {self.place.node}, rank{'s' if len(ranks) > 1 else ''} {' and '.join(shown)}"
 
     @property
     def job(self) -> StepJob:
@@ -97,38 +113,50 @@ def finish(tried: Tried, followed: Followed) -> PodCarried:
 
     Errors are those of :meth:`airflow_mlpipe.execution.carrier.Carrier.carry`.
     """
-    answer, kept, exit = _NOTHING, None, None
+    answers, kept, exit, worst = [_NOTHING] * len(tried.nodes), None, None, 0
     try:
-        answer = _answer(tried)
-        exit = _exit(tried, followed)
-        kept = keep_printed(answer.kept(), tried.job, tried.site.default)
+        answers = [_answer(each) for each in tried.nodes]
+        worst = to_blame(followed, answers)
+        its = tried.nodes[worst], followed.nodes[worst], answers[worst]
+        exit = _exit(*its[:2])
+        kept = _kept(tried, answers)
         if exit is None:
-            _check_pod(tried, followed, answer)
-            raise ExecutionError(f"step '{tried.order.step.name}': {_whose(tried)} has ended without running it")
-        collected = _collected(tried, followed, answer, kept, exit)
+            _check_pod(*its)
+            raise ExecutionError(f"step '{tried.order.step.name}': {_whose(its[0])} has ended without running it")
+        _check(*its, kept, exit)
+        exit = _of_all(exit, tried, followed)
+        collected = _collected(tried, answers, kept, exit)
     except BaseException as error:
         if isinstance(error, MlpipeError):
-            _tell(tried, followed)
+            _tell(tried.nodes[worst], followed.nodes[worst])
         with suppress(MlpipeError):
-            kept = kept or keep_printed(answer.kept(), tried.job, tried.site.default)
+            kept = kept or _kept(tried, answers)
             _note(tried, kept, exit)
         clear(tried, failed=True)
         raise
     return PodCarried(tried, exit, kept, collected)
 
 
+def _kept(tried: Tried, answers: Sequence[PodAnswer]) -> Kept:
+    kept = kept_together(tried, answers) if tried.others else answers[0].kept()
+    return keep_printed(kept, tried.job, tried.site.default)
+
+
 def clear(tried: Tried, *, failed: bool) -> None:
-    """Remove the pod and its documents; what cannot be removed is only logged."""
+    """Remove the pods and their documents; what cannot be removed is only logged."""
     keeps = failed and tried.plan.settings.keep_failed_pods
-    try:
-        (tried.pods.keep if keeps else tried.pods.delete)(tried.pod)
-    except MlpipeError as error:
-        _log.warning("step '%s': its pod is still there: %s", tried.order.step.name, error.message)
-    for path in (tried.place.order, tried.place.answer):
+    paths = [tried.place.order]
+    for each in tried.nodes:
+        try:
+            (tried.pods.keep if keeps else tried.pods.delete)(each.pod)
+        except MlpipeError as error:
+            _log.warning("step '%s': its pod is still there: %s", tried.order.step.name, error.message)
+        paths += [each.place.answer, *([each.place.meeting] if tried.others else ())]
+    for path in paths:
         with suppress(MlpipeError):
             tried.site.default.remove(path)
     if failed:
-        _sweep(tried)
+        sweep(tried.order, tried.site, tried.plan)
 
 
 def _answer(tried: Tried) -> PodAnswer:
@@ -156,27 +184,40 @@ def _exit(tried: Tried, followed: Followed) -> Exit | None:
     )
 
 
-def _collected(tried: Tried, followed: Followed, answer: PodAnswer, kept: Kept, exit: Exit) -> Collected:
-    """Check that the step did what it promises, and give what it wrote to DataReferences its place."""
-    step, site, job = tried.order.step, tried.site, tried.job
+def _of_all(exit: Exit, tried: Tried, followed: Followed) -> Exit:
+    """Return the end of a step that has succeeded, from its first node's beginning to its last node's end."""
+    ends = [each for pair in zip(tried.nodes, followed.nodes, strict=True) if (each := _exit(*pair)) is not None]
+    return replace(exit, started_at=min(each.started_at for each in ends), ended_at=max(each.ended_at for each in ends))
+
+
+def _check(tried: Tried, followed: Followed, answer: PodAnswer, kept: Kept, exit: Exit) -> None:
+    """Check that a pod and its step have ended well; of several nodes the one that is to blame."""
     _check_pod(tried, followed, answer)
     if exit.stopped is None and not exit.timed_out and exit.code != 0:
-        _raise_failed(tried, followed, kept, exit)
-    check_end(job, exit, kept)
-    if answer.error is not None:
-        raise answer.error.error()
-    if not answer.whole:
-        raise ExecutionError(
-            f"step '{step.name}' ended well, but {_whose(tried)} has left no answer: its outputs were not collected"
-        )
-    changed = changed_inputs(job, site.store, site.content, site.index)
+        _raise_failed(tried, followed, answer, kept, exit)
+    check_end(tried.job, exit, kept)
+
+
+def _collected(tried: Tried, answers: Sequence[PodAnswer], kept: Kept, exit: Exit) -> Collected:
+    """Check that the step did what it promises, and give what it wrote to DataReferences its place."""
+    step, site = tried.order.step, tried.site
+    for each, answer in zip(tried.nodes, answers, strict=True):
+        if not answer.whole:
+            raise ExecutionError(
+                f"step '{step.name}' ended well, but {_whose(each)} has left no answer: its outputs were not collected"
+            )
+    if not tried.others and answers[0].error is not None:
+        raise answers[0].error.error()
+    references = {name for answer in answers for name in answer.references}
+    changed = changed_inputs(tried.job, site.store, site.content, site.index)
     names = {port.name for port in changed}
-    changed += [port for port in step.inputs if port.name in answer.references and port.name not in names]
-    for name in _reference_stores(tried, answer):
+    changed += [port for port in step.inputs if port.name in references and port.name not in names]
+    outputs = outputs_of(tried, answers)
+    for name in _reference_stores(tried, references):
         opened = check_files(site.store(name))
         assert not isinstance(opened, LocalStore)
         release(opened, tried.plan.order.aside)
-    return summed_up(exit, kept, answer.outputs, changed)
+    return summed_up(exit, kept, outputs, changed)
 
 
 def _check_pod(tried: Tried, followed: Followed, answer: PodAnswer) -> None:
@@ -201,7 +242,7 @@ def _unstaged(tried: Tried, staged: Ended) -> str:
     return f"step '{tried.order.step.name}' did not get its inputs: {lines[-1]}"
 
 
-def _raise_failed(tried: Tried, followed: Followed, kept: Kept, exit: Exit) -> NoReturn:
+def _raise_failed(tried: Tried, followed: Followed, answer: PodAnswer, kept: Kept, exit: Exit) -> NoReturn:
     view, job = followed.view, tried.job
     assert view is not None and view.base is not None
     memory = tried.plan.resources.memory_bytes
@@ -211,6 +252,8 @@ def _raise_failed(tried: Tried, followed: Followed, kept: Kept, exit: Exit) -> N
         hint = f"it took more memory than its limit{limit} (OOMKilled)"
     elif view.base.reason in ("StartError", "ContainerCannotRun") or (view.base.message and exit.code > 125):
         hint = " ".join(view.base.message.split()) or view.base.reason
+    if tried.plan.order.nodes > 1:
+        hint = f"{_whose(tried)}: {hint or answer.failed_rank or 'it failed first, and the others were ended'}"
     raise StepFailedError(
         tried.order.step.name,
         exit.code,
@@ -221,8 +264,8 @@ def _raise_failed(tried: Tried, followed: Followed, kept: Kept, exit: Exit) -> N
     )
 
 
-def _reference_stores(tried: Tried, answer: PodAnswer) -> list[str]:
-    ports = [port for port in tried.order.step.inputs if port.name in answer.references]
+def _reference_stores(tried: Tried, references: Collection[str]) -> list[str]:
+    ports = [port for port in tried.order.step.inputs if port.name in references]
     return sorted({port.bound.datastore for port in ports if isinstance(port.bound, DatastorePath)})
 
 
@@ -243,20 +286,20 @@ def _note(tried: Tried, kept: Kept, exit: Exit | None) -> None:
         _log.warning("step '%s': what it wrote could not be kept: %s", tried.order.step.name, trouble.message)
 
 
-def _sweep(tried: Tried) -> None:
+def sweep(order: Order, site: Site, plan: PodPlan) -> None:
     """Remove the outputs that were committed for nothing, and what was laid aside."""
-    step, site = tried.order.step, tried.site
-    for name in {port.datastore for port in step.outputs}:
+    for name in {port.datastore for port in order.step.outputs}:
         with suppress(MlpipeError):
-            sweep_attempt(tried.order.run.step_run_id, check_files(site.store(name)))
-    for port in step.inputs:
+            sweep_attempt(order.run.step_run_id, check_files(site.store(name)))
+    for port in order.step.inputs:
         if isinstance(port.bound, DatastorePath):
             with suppress(MlpipeError):
                 opened = check_files(site.store(port.bound.datastore))
                 if not isinstance(opened, LocalStore):
-                    opened.remove_tree(tried.plan.order.aside)
+                    opened.remove_tree(plan.order.aside)
 
 
 def _whose(tried: Tried) -> str:
     metadata = tried.pod.metadata
-    return f"pod '{metadata.name}' of namespace '{metadata.namespace}'"
+    node = f" ({tried.called})" if tried.plan.order.nodes > 1 else ""
+    return f"pod '{metadata.name}' of namespace '{metadata.namespace}'{node}"

@@ -18,6 +18,7 @@ from kubernetes.client import models as k8s
 
 from airflow_mlpipe.errors import ConfigError
 from airflow_mlpipe.execution.pod.__main__ import OWN as OWN_VARIABLE
+from airflow_mlpipe.execution.pod.meeting import ADDRESS, PATIENCE
 from airflow_mlpipe.execution.pod.order import VARIABLE, OrderPlace, PodOrder
 from airflow_mlpipe.execution.pod.places import wanted_elsewhere
 from airflow_mlpipe.model.compute import ComputeSpec, KubernetesSettings, Resources
@@ -30,8 +31,10 @@ BASE, STAGE, COLLECT = "base", "mlpipe-stage", "mlpipe-collect"
 """Names of the containers: the step's, and the two of this package."""
 
 PREFIX = "airflow-mlpipe"
-WORKSPACE, RUN, STEP_RUN, ORDER = (f"{PREFIX}/{name}" for name in ("workspace", "run", "step-run", "order"))
-"""Labels of a step's pod."""
+WORKSPACE, RUN, STEP_RUN, ORDER, NODE = (
+    f"{PREFIX}/{name}" for name in ("workspace", "run", "step-run", "order", "node")
+)
+"""Labels of a step's pod; the last one where it is one of several nodes."""
 
 PLACE = f"{PREFIX}/place"
 """Annotation: folder of the default datastore with the pod's order."""
@@ -106,7 +109,7 @@ def pod_of(plan: PodPlan, place: OrderPlace) -> k8s.V1Pod:
     spec = k8s.V1PodSpec(
         # The first one is there, and listens, before the second has ended.
         init_containers=[_own(COLLECT, plan, place, restart_policy="Always"), _own(STAGE, plan, place)],
-        containers=[_step(plan)],
+        containers=[_step(plan, place.node)],
         volumes=volumes,
         restart_policy="Never",
         termination_grace_period_seconds=math.ceil(settings.collect_timeout_s),
@@ -119,9 +122,10 @@ def pod_of(plan: PodPlan, place: OrderPlace) -> k8s.V1Pod:
         tolerations=[_converted(convert_toleration, each, "toleration") for each in settings.tolerations] or None,
         affinity=settings.affinity and _converted(convert_affinity, settings.affinity, "affinity"),
     )
-    metadata = k8s.V1ObjectMeta(
-        labels={**plan.labels, ORDER: order_label(plan.order)}, annotations={PLACE: place.folder}
-    )
+    labels = {**plan.labels, ORDER: order_label(plan.order)}
+    if plan.order.nodes > 1:
+        labels[NODE] = str(place.node)
+    metadata = k8s.V1ObjectMeta(labels=labels, annotations={PLACE: place.folder})
     return k8s.V1Pod(api_version="v1", kind="Pod", metadata=metadata, spec=spec)
 
 
@@ -143,6 +147,7 @@ def _own(name: str, plan: PodPlan, place: OrderPlace, restart_policy: str | None
             k8s.V1EnvVar(name=OWN_VARIABLE, value=plan.order.own),
             k8s.V1EnvVar(name="PYTHONDONTWRITEBYTECODE", value="1"),
             k8s.V1EnvVar(name="HOME", value="/tmp"),
+            *(_meeting(plan) if plan.order.nodes > 1 else ()),
         ],
         env_from=None if secret is None else [k8s.V1EnvFromSource(secret_ref=k8s.V1SecretEnvSource(name=secret))],
         volume_mounts=mounts,
@@ -150,6 +155,13 @@ def _own(name: str, plan: PodPlan, place: OrderPlace, restart_policy: str | None
         termination_message_policy="FallbackToLogsOnError",
         security_context=_least_rights(plan.settings.pod_template),
     )
+
+
+def _meeting(plan: PodPlan) -> list[k8s.V1EnvVar]:
+    """Return what lets a pod find the other nodes of its try."""
+    address = k8s.V1EnvVarSource(field_ref=k8s.V1ObjectFieldSelector(field_path="status.podIP"))
+    patience_s = plan.settings.startup_timeout_s + plan.settings.staging_timeout_s
+    return [k8s.V1EnvVar(name=ADDRESS, value_from=address), k8s.V1EnvVar(name=PATIENCE, value=f"{patience_s:g}")]
 
 
 def _least_rights(template: dict[str, Any] | None) -> k8s.V1SecurityContext:
@@ -166,13 +178,13 @@ def _least_rights(template: dict[str, Any] | None) -> k8s.V1SecurityContext:
     )
 
 
-def _step(plan: PodPlan) -> k8s.V1Container:
+def _step(plan: PodPlan, node: int) -> k8s.V1Container:
     resources = plan.resources
     mounts = [k8s.V1VolumeMount(name=_FILES, mount_path=_root(plan)), *_elsewhere(plan)]
     if resources.shm_size_bytes:
         mounts.append(k8s.V1VolumeMount(name=_SHARED_MEMORY, mount_path="/dev/shm"))
     if plan.volume is not None:
-        mounts += plan.volume.parts(plan.order)
+        mounts += plan.volume.parts(plan.order, node)
     amounts = _amounts(resources, plan.settings.gpu_resource)
     return k8s.V1Container(
         name=BASE,

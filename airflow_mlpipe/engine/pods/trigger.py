@@ -11,7 +11,8 @@ from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHo
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_mlpipe.engine.flight import BEATS
-from airflow_mlpipe.engine.pods.follow import PATIENCE_S, is_over
+from airflow_mlpipe.engine.pods.follow import PATIENCE_S
+from airflow_mlpipe.engine.pods.joint import awaited, is_decided
 from airflow_mlpipe.engine.pods.operator import GRACE_S
 from airflow_mlpipe.engine.pods.view import view_of
 from airflow_mlpipe.engine.pods.waits import Waits
@@ -64,11 +65,12 @@ class PodTrigger(BaseTrigger):
                 if stopped_by is not None:
                     await asyncio.sleep(CANCEL_S if stopped_by == "cancel" else 0)
                     break
-                view = view_of(await hook.get_pod(self.found_by["name"], self.found_by["namespace"]))
+                views = [view_of(await hook.get_pod(name, self.found_by["namespace"])) for name in self._names]
+                view = awaited(views)
                 heard_s = time.monotonic()
                 # Also of a pod that has ended: its step ran until a moment ago.
                 waits.note(view, heard_s)
-                if is_over(view) or view.lost is not None:
+                if is_decided(views) or view.lost is not None:
                     break
                 waits.check(view, heard_s)
                 if waits.timed_out:
@@ -88,10 +90,15 @@ class PodTrigger(BaseTrigger):
         yield TriggerEvent({"found_by": self.found_by, "token": self.token, "waited": waited})
 
     async def on_kill(self) -> None:
-        """Delete the pod: somebody has ended the task."""
+        """Delete the pods: somebody has ended the task."""
         hook = AsyncKubernetesHook(conn_id=self.found_by["settings"]["conn_id"])
-        await hook.delete_pod(self.found_by["name"], self.found_by["namespace"], GRACE_S)
+        for name in self._names:
+            await hook.delete_pod(name, self.found_by["namespace"], GRACE_S)
         await asyncio.to_thread(self._release)
+
+    @property
+    def _names(self) -> list[str]:
+        return [self.found_by["name"], *(each["name"] for each in self.found_by.get("others", ()))]
 
     def _beat(self) -> str | None:
         """Give a sign of life for the step, and tell what ends its run, ``cancel`` or ``failure``, or None."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from kubernetes.client import models as k8s
 
@@ -11,6 +11,7 @@ from airflow_mlpipe.errors import ConfigError
 from airflow_mlpipe.execution.pod.order import PodOrder
 from airflow_mlpipe.execution.pod.places import wanted_elsewhere
 from airflow_mlpipe.model.data import DatastorePath
+from airflow_mlpipe.storage.output_parts import part_of
 
 _NAME = "mlpipe-workspace"
 
@@ -51,9 +52,15 @@ class WorkspaceVolume:
         inside = str(PurePosixPath(path).relative_to(self.folder))
         return k8s.V1VolumeMount(name=_NAME, mount_path=at or path, sub_path=inside, read_only=not writable)
 
-    def parts(self, order: PodOrder) -> list[k8s.V1VolumeMount]:
-        """Mount what a step's own process needs: its inputs, to be read, and the places of its outputs."""
+    def parts(self, order: PodOrder, node: int = 0) -> list[k8s.V1VolumeMount]:
+        """Mount what a step's own process needs: its inputs, to be read, and the places of its outputs.
+
+        Args:
+            order: what the pod is to do.
+            node: which of its nodes the pod is: of several each has a folder of its own in the place of the outputs.
+        """
         writable: dict[str, bool] = {}
+        own: dict[str, str] = {}
         for port in order.step.inputs:
             path = order.laid.get(port.name)
             if path is not None and self._has(path) and wanted_elsewhere(port) is None:
@@ -64,9 +71,12 @@ class WorkspaceVolume:
                 writable.setdefault(path, False)
         for output in order.context.outputs.values():
             if self._has(output.path):
-                writable[str(PurePosixPath(output.path).parent)] = True
+                place = Path(output.path)
+                writable[str(place.parent)] = True
+                if order.nodes > 1:
+                    own[str(place.parent)] = str(part_of(place, node).parent)
         # The outer ones first: a mount hides what is mounted below it.
-        return [self.part(path, writable=writable[path]) for path in sorted(writable)]
+        return [self.part(own.get(path, path), at=path, writable=writable[path]) for path in sorted(writable)]
 
     def _has(self, path: str) -> bool:
         return PurePosixPath(path).is_relative_to(self.folder)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from airflow_mlpipe.errors import MlpipeError
 from airflow_mlpipe.execution.pod.collecting import collect_order, is_ready, mark_ready, write_answer
+from airflow_mlpipe.execution.pod.meeting import meet
 from airflow_mlpipe.execution.pod.order import VARIABLE, OrderPlace, PodAnswer, PodError, PodOrder
 from airflow_mlpipe.execution.pod.staging import is_staged, stage_order
 from airflow_mlpipe.execution.pod.stores import PodStores, documents_at
@@ -40,6 +41,9 @@ def main(what: str) -> int:
         if not is_staged(own):
             # The step never started.
             return 0
+    else:
+        # A first process is not ended by a signal unless it has asked for it.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     place = OrderPlace.model_validate(json.loads(os.environ[VARIABLE]))
     try:
         documents = documents_at(place)
@@ -58,7 +62,7 @@ def main(what: str) -> int:
 
 def _stage(order: PodOrder, own: Path, place: OrderPlace, documents: Documents) -> None:
     try:
-        stage_order(order, PodStores.of(order))
+        stage_order(order, PodStores.of(order), place.node)
         deadline = time.monotonic() + _READY_WITHIN_S
         while not is_ready(own):
             if time.monotonic() > deadline:
@@ -67,6 +71,8 @@ def _stage(order: PodOrder, own: Path, place: OrderPlace, documents: Documents) 
                     "containers (an init container with restartPolicy Always, Kubernetes 1.29 or later)"
                 )
             time.sleep(0.05)
+        if order.nodes > 1:
+            meet(order, place, documents)
     except MlpipeError as error:
         with suppress(MlpipeError):
             write_answer(PodAnswer(error=PodError.of(error)), place, documents)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from airflow_mlpipe.errors import MlpipeError, StorageError
 from airflow_mlpipe.execution.collect import commit_outputs
-from airflow_mlpipe.execution.contract import StepJob
+from airflow_mlpipe.execution.distribution import failed_at_s, failed_rank
 from airflow_mlpipe.execution.kept import keep
 from airflow_mlpipe.execution.lent import take_back
+from airflow_mlpipe.execution.pod.nodes import describe_parts, upload_parts
 from airflow_mlpipe.execution.pod.order import OrderPlace, PodAnswer, PodError, PodOrder
 from airflow_mlpipe.execution.pod.staging import references_of
 from airflow_mlpipe.execution.pod.stores import PodStores
@@ -31,10 +32,23 @@ def collect_order(order: PodOrder, stores: PodStores, place: OrderPlace, documen
     try:
         job = replace(order.job(), references=tuple(references_of(order, stores)))
         take_back(job)
-        answer = PodAnswer.of(keep(job, stores.documents, printed=False), whole=False)
+        # Of several nodes each has files of the same names.
+        inside = f"nodes/{place.node}" if place.node else ""
+        kept = keep(job, stores.documents, printed=False, inside=inside)
+        failed = {"failed_rank": failed_rank(job.work), "failed_at_s": failed_at_s(job.work)}
+        answer = PodAnswer.of(kept, whole=False, **failed)
         # First what tells of the try: there may not be time for more.
         write_answer(answer, place, documents)
-        answer = _committed(answer, order, job, stores)
+        if order.nodes > 1:
+            answer = answer.model_copy(update={"outputs": describe_parts(order, stores, stores.documents, place.node)})
+            # Before anything is uploaded: two nodes that write to the same place would hinder each other.
+            write_answer(answer, place, documents)
+            upload_parts(order, stores, answer.outputs, place.node)
+        else:
+            answer = answer.model_copy(update={"outputs": commit_outputs(job, stores, manifests=stores.documents)})
+        # Laid aside: a DataReference is somebody else's place too, and the step may have failed.
+        written = tuple(reference.port for reference in job.references if reference.upload(order.aside))
+        answer = answer.model_copy(update={"references": written})
     except MlpipeError as error:
         answer = answer.model_copy(update={"error": PodError.of(error)})
     except OSError as error:
@@ -62,13 +76,6 @@ def read_answer(place: OrderPlace, documents: Documents) -> PodAnswer:
         ServiceError: if the datastore cannot be reached or refuses.
     """
     return PodAnswer.model_validate(json.loads(documents.read_bytes(place.answer)))
-
-
-def _committed(answer: PodAnswer, order: PodOrder, job: StepJob, stores: PodStores) -> PodAnswer:
-    outputs = commit_outputs(job, stores, manifests=stores.documents)
-    # Laid aside: a DataReference is somebody else's place too, and the step may have failed.
-    written = tuple(reference.port for reference in job.references if reference.upload(order.aside))
-    return answer.model_copy(update={"outputs": outputs, "references": written})
 
 
 def mark_ready(own: Path) -> None:

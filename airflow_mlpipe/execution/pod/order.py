@@ -10,6 +10,7 @@ from airflow_mlpipe import errors
 from airflow_mlpipe.errors import MlpipeError
 from airflow_mlpipe.execution.contract import ContextWorkspace, RunIdentity, StagedInput, StepContext, StepJob
 from airflow_mlpipe.execution.direct import copies_of, folder_at, folder_of, sources_of
+from airflow_mlpipe.execution.distribution import nodes_of, ranks_on
 from airflow_mlpipe.execution.kept import Kept
 from airflow_mlpipe.model.base import Frozen
 from airflow_mlpipe.model.digest import Digest, JsonValue, digest_json
@@ -41,11 +42,13 @@ class OrderPlace(Frozen):
 
     Attributes:
         store: the default datastore.
-        folder: in it, of this pod alone.
+        folder: in it, of this pod alone, or of the pods that are the nodes of one try.
+        node: which of them the pod is.
     """
 
     store: PodStore
     folder: str
+    node: int = 0
 
     @property
     def order(self) -> str:
@@ -55,7 +58,16 @@ class OrderPlace(Frozen):
     @property
     def answer(self) -> str:
         """Path of the answer."""
-        return f"{self.folder}/answer.json"
+        return f"{self.folder}/answer.json" if self.node == 0 else f"{self.folder}/answer-{self.node}.json"
+
+    @property
+    def meeting(self) -> str:
+        """What this node says of where it is."""
+        return f"{self.folder}/node-{self.node}.json"
+
+    def of_node(self, node: int) -> OrderPlace:
+        """Return the place of another node of the try."""
+        return self.model_copy(update={"node": node})
 
 
 class PodInput(Frozen):
@@ -114,6 +126,15 @@ class PodOrder(Frozen):
     def digest(self) -> Digest:
         """Identity of what is to be done: the same for each try of a step run unless something has changed."""
         return digest_json("pod order", self.model_dump(mode="json", exclude={"number"}))
+
+    @property
+    def nodes(self) -> int:
+        """How many pods carry it out together."""
+        return nodes_of(self.step, self.run.parameters)
+
+    def ranks_of(self, node: int) -> list[int]:
+        """Return the ranks of a node; none if the step has no ranks."""
+        return ranks_on(self.step, self.run.parameters, node)
 
     @property
     def staged(self) -> dict[str, StagedInput]:
@@ -186,9 +207,11 @@ class PodAnswer(Frozen):
         failure: what it said when it called itself failed, or None.
         models: what it wants to have registered.
         warnings: what could not be kept.
-        outputs: its committed outputs.
+        outputs: its committed outputs; of one of several nodes the parts that it has written.
         references: inputs that it has written to, and whose datastores hold that aside.
         error: why there is no result, or None.
+        failed_rank: which of its ranks failed first, and how, or None.
+        failed_at_s: when that was, by the clock of its node, in seconds since the epoch.
     """
 
     whole: bool = True
@@ -201,6 +224,8 @@ class PodAnswer(Frozen):
     outputs: tuple[OutputRecord, ...] = ()
     references: tuple[str, ...] = ()
     error: PodError | None = None
+    failed_rank: str | None = None
+    failed_at_s: float | None = None
 
     @classmethod
     def of(cls, kept: Kept, **fields: Any) -> PodAnswer:

@@ -8,6 +8,7 @@ from pathlib import Path
 from airflow_mlpipe.errors import StorageError
 from airflow_mlpipe.execution.contract import StepJob
 from airflow_mlpipe.execution.lent import lend
+from airflow_mlpipe.execution.pod.nodes import places_of_parts
 from airflow_mlpipe.execution.pod.order import PodOrder
 from airflow_mlpipe.execution.pod.places import wanted_elsewhere
 from airflow_mlpipe.execution.pod.stores import PodStores
@@ -21,8 +22,13 @@ from airflow_mlpipe.storage.datastore import check_files
 _STAGED = "staged.json"
 
 
-def stage_order(order: PodOrder, stores: PodStores) -> None:
+def stage_order(order: PodOrder, stores: PodStores, node: int = 0) -> None:
     """Lay out what a step needs, for a process of any user of the pod.
+
+    Args:
+        order: what the pod is to do.
+        stores: opens datastores.
+        node: which of the order's nodes the pod is.
 
     Raises:
         MissingDataError: if the snapshot or an input is not there.
@@ -39,8 +45,15 @@ def stage_order(order: PodOrder, stores: PodStores) -> None:
         software=IMAGE,
         streamed=False,
         linked=False,
+        # Of several nodes none may remove what another one has laid.
+        again=order.nodes > 1,
     )
     _check_places(order, job)
+    if order.nodes > 1:
+        for port in order.step.outputs:
+            place = places_of_parts(order, stores, node)[port.name]
+            with system_errors("write", place):
+                (place if port.kind == "dataset" else place.parent).mkdir(parents=True, exist_ok=True)
     with system_errors("write", job.context_file):
         job.context_file.write_text(order.context.model_dump_json(), encoding="utf-8")
     lend(job, stores.credentials, order.lent)
