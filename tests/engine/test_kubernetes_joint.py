@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
+import threading
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any
 
@@ -101,3 +106,34 @@ def test_what_several_nodes_have_kept(tmp_path):
     assert [metric.value for metric in kept.written.metrics] == [0, 1]
     assert kept.written.tags == {"node": "0", "0": "x", "1": "x"}
     assert (len(kept.observed), kept.warnings, kept.failure) == (1, ("odd",), "no 1")
+
+
+def test_a_guard_ends_all_pods_of_a_worker_that_was_killed():
+    deleted: list[str] = []
+    both = threading.Event()
+
+    class Api(BaseHTTPRequestHandler):
+        def do_DELETE(self) -> None:
+            deleted.append(self.path)
+            # One that is gone is no reason to leave the other.
+            self.send_response(404 if len(deleted) == 1 else 200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            if len(deleted) == 2:
+                both.set()
+
+        def log_message(self, *arguments: object) -> None:
+            """Say nothing."""
+
+    script = (
+        "import os, pickle, sys; from airflow_mlpipe.engine.pods.guard import guarded\n"
+        "with guarded(*pickle.load(sys.stdin.buffer), 1): os.kill(os.getpid(), 9)"
+    )
+    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        told = SimpleNamespace(host=f"http://127.0.0.1:{server.server_port}", api_key={})
+        pods = [SimpleNamespace(metadata=SimpleNamespace(name=name, namespace="n", uid="u")) for name in ("a", "b")]
+        subprocess.run([sys.executable, "-c", script], input=pickle.dumps((pods, told)), timeout=30, check=False)
+        assert both.wait(30)
+        server.shutdown()
+    assert deleted == ["/api/v1/namespaces/n/pods/a", "/api/v1/namespaces/n/pods/b"]
