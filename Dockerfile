@@ -16,10 +16,10 @@ RUN python -m venv /opt/uv \
  && python -m venv --without-pip /opt/venv
 # The dependencies first: they are installed again only when they change.
 COPY setup.cfg pyproject.toml constraints.txt README.md LICENSE ./
-RUN /opt/uv/bin/uv pip install --python /opt/venv/bin/python --default-index "${PIP_INDEX_URL:-https://pypi.org/simple}" \
+RUN /opt/uv/bin/uv pip install --python /opt/venv/bin/python ${PIP_INDEX_URL:+--default-index "${PIP_INDEX_URL}"} \
  -c constraints.txt -r setup.cfg $(printf -- '--extra %s ' $(echo "${EXTRAS}" | tr , ' '))
 COPY airflow_mlpipe airflow_mlpipe
-RUN /opt/uv/bin/uv pip install --python /opt/venv/bin/python --default-index "${PIP_INDEX_URL:-https://pypi.org/simple}" --no-deps .
+RUN /opt/uv/bin/uv pip install --python /opt/venv/bin/python ${PIP_INDEX_URL:+--default-index "${PIP_INDEX_URL}"} --no-deps .
 
 FROM ${PYTHON}
 RUN apt-get update -qq \
