@@ -3,18 +3,23 @@
 #   docker build -t airflow-mlpipe:0.1.0 .
 #
 # EXTRAS are those of setup.cfg. PYTHON is the base image: name a mirror, or a newer patch release, with --build-arg.
-ARG PYTHON=python:3.11.14-slim-bookworm
+ARG PYTHON=python:3.11.16-slim-bookworm
 
 FROM ${PYTHON} AS build
 ARG EXTRAS=airflow,celery,demo,pandas,postgres,s3,azure,gcs,http,mount
+# Of a mirror of PyPI, where there is one.
+ARG PIP_INDEX_URL
 WORKDIR /src
+ENV UV_SYSTEM_CERTS=true UV_COMPILE_BYTECODE=1 UV_NO_CACHE=1
+RUN python -m venv /opt/uv \
+ && /opt/uv/bin/pip install --no-cache-dir uv \
+ && python -m venv --without-pip /opt/venv
 # The dependencies first: they are installed again only when they change.
 COPY setup.cfg pyproject.toml constraints.txt README.md LICENSE ./
-RUN mkdir airflow_mlpipe && touch airflow_mlpipe/__init__.py \
- && python -m venv /opt/venv \
- && /opt/venv/bin/pip install --no-cache-dir -c constraints.txt ".[${EXTRAS}]"
+RUN /opt/uv/bin/uv pip install --python /opt/venv/bin/python ${PIP_INDEX_URL:+--default-index "${PIP_INDEX_URL}"} \
+ -c constraints.txt -r setup.cfg $(printf -- '--extra %s ' $(echo "${EXTRAS}" | tr , ' '))
 COPY airflow_mlpipe airflow_mlpipe
-RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --force-reinstall .
+RUN /opt/uv/bin/uv pip install --python /opt/venv/bin/python ${PIP_INDEX_URL:+--default-index "${PIP_INDEX_URL}"} --no-deps .
 
 FROM ${PYTHON}
 RUN apt-get update -qq \
@@ -26,7 +31,6 @@ RUN apt-get update -qq \
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /opt/mlpipe
 COPY dags dags
-COPY plugins plugins
 COPY examples examples
 COPY deploy deploy
 ENV PATH=/opt/venv/bin:$PATH \

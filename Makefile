@@ -49,11 +49,11 @@ COMPOSE := docker compose
 .PHONY: compose-demo
 compose-demo:
 	@deploy/secrets.sh
-	@$(COMPOSE) up --detach --build --wait api-server scheduler dag-processor triggerer
+	@$(COMPOSE) up --detach --build
 	@for parameters in "" "" "--parameter regularization=1.0"; do \
-	  $(COMPOSE) run --rm client mlpipe run examples/digits/pipeline.py $$parameters; \
+	  $(COMPOSE) run --rm --no-deps client mlpipe run examples/digits/pipeline.py $$parameters; \
 	done
-	@echo "the UI: http://127.0.0.1:8080, user admin, password MLPIPE_ADMIN_PASSWORD in .env"
+	@echo "the UI: http://$$($(COMPOSE) port api-server 8080), user admin, password MLPIPE_ADMIN_PASSWORD in .env"
 
 .PHONY: test
 test: $(VENV)/dev.stamp

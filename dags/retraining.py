@@ -78,6 +78,8 @@ with DAG(
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
+    # An example: it runs from when somebody switches it on.
+    is_paused_upon_creation=True,
     description="Which model reads handwritten digits better, as of last night?",
 ) as dag:
     models = retraining.to_task_group("models")

@@ -10,8 +10,8 @@ umask 077
 {
   for name in MLPIPE_ADMIN_PASSWORD MLPIPE_DB_PASSWORD MLPIPE_JWT_SECRET MLPIPE_REDIS_PASSWORD MLPIPE_S3_KEY MLPIPE_S3_SECRET \
     MLPIPE_SECRET_KEY; do
-    # Letters and digits only: some stand in URLs.
-    echo "$name=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')"
+    # Letters and digits only, for some stand in URLs; as many as the signature of a token has bytes.
+    echo "$name=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')"
   done
   echo "MLPIPE_FERNET_KEY=$(head -c 32 /dev/urandom | base64 | tr '+/' '-_')"
 } > .env.new

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -88,12 +89,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _write(folder: Path, config: Mapping[str, Any]) -> None:
     path = folder / FILE
-    draft = path.with_suffix(f".{os.getpid()}")
+    # Not the process's number: in containers that share the folder several have the same.
+    draft = path.with_suffix(f".{uuid.uuid4().hex}")
     try:
         # It holds the password of the catalog.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / "work").mkdir(exist_ok=True)
-        draft.unlink(missing_ok=True)
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             file.write(json.dumps(config, indent=2) + "\n")

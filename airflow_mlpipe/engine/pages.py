@@ -59,7 +59,8 @@ def _find(dag_id: str, run_id: str, task_id: str) -> tuple[Room, StepSpec, StepR
     part = max((part for part in parts if task_id.startswith(part)), key=len, default=None)
     if dag_run is None or part is None:
         raise NotFoundError(f"task '{task_id}' of DAG run '{run_id}' of '{dag_id}' is no step of a pipeline")
-    room = room_of(parts[part].workspace, patience_s=0.0)
+    # A field that is None is no part of the DAG that Airflow keeps: then it is the workspace of this machine.
+    room = room_of(getattr(parts[part], "workspace", None), patience_s=0.0)
     run = room.catalog.get_run(Share(room=room, part=part).run_id(dag_run))
     step_id = task_id.removeprefix(part)
     row = room.catalog.step(run.id, step_id)

@@ -100,6 +100,8 @@ def test_a_lost_worker_a_killed_scheduler_and_a_restarted_database_cost_what_was
     run.find_step_run("last")[0].get_output_data("last").download(tmp_path / "down")
     assert [path.read_text() for path in (tmp_path / "down").rglob("*") if path.is_file()] == ["1045\n"]
     assert verify_workspace(workspace, read_data=True).problems == []
+    # The API server finds the workspace as every machine does.
+    assert "azureml/" in site.page(f"/mlpipe/dags/many/runs/{run.id}/tasks/last/outputs")
     passwords = site.machine("client").parent / "airflow" / "passwords.json"
     assert [stat.S_IMODE(path.stat().st_mode) for path in (passwords, site.machine("worker2") / "config.json")] == [
         0o600,

@@ -138,6 +138,8 @@ def test_a_foreign_operator_that_fails_does_not_take_the_result_back(site: Airfl
 def test_the_dag_file_of_this_project_trains_then_reuses_and_tells_both_times(site: AirflowSite):
     shutil.copytree(ROOT / "examples", site.dags.parent / "examples")
     shutil.copy(ROOT / "dags" / "retraining.py", site.dags)
+    site.known("retraining")
+    site.call("PATCH", "dags", "retraining", body={"is_paused": False})
     # Beside these, Airflow makes the run of last night, which may be the first to prepare.
     small = {"trees": 5}
 

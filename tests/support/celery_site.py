@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import secrets
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
@@ -130,6 +132,16 @@ class CelerySite:
 
         self._await(ready)
         self._await(lambda: sum(" ready." in self.log(name) for name in self.processes) >= workers)
+
+    def page(self, path: str) -> str:
+        """A page of the API server, as its admin sees it."""
+        body = json.dumps({"username": "admin", "password": PASSWORD}).encode()
+        login = urllib.request.Request(f"{self.url}/auth/token", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(login, timeout=60) as answer:
+            token = json.load(answer)["access_token"]
+        asked = urllib.request.Request(f"{self.url}{path}", headers={"Authorization": f"Bearer {token}"})
+        with urllib.request.urlopen(asked, timeout=60) as answer:
+            return answer.read().decode()
 
     def log(self, name: str) -> str:
         """What a service has printed."""
