@@ -17,9 +17,7 @@ _REFUSED = (
     "unauthorized",
     "authentication required",
     "no basic auth credentials",
-    "access denied",
-    "denied: ",
-    "is denied",
+    "denied",
     "forbidden",
     "method not allowed",
 )
@@ -37,7 +35,9 @@ _log = logging.getLogger(__name__)
 
 def is_refusal(reason: str) -> bool:
     """Whether a registry does not let this user, and another try would not change that."""
-    return any(word in reason.lower() for word in _REFUSED)
+    # The engine's own disk is not the registry.
+    said = reason.lower().replace("permission denied", "")
+    return any(word in said for word in _REFUSED)
 
 
 def is_missing(reason: str) -> bool:

@@ -97,18 +97,18 @@ class Images:
             f"compute target '{self._compute.name}': image '{image}' is not on the Docker engine at "
             f"{self._engine.url} and cannot be pulled from {self.asked(image)}: {reason}"
         )
-        if is_missing(reason):
-            return ConfigError(f"{text}; correct its name, load or build it there, or push it to that registry")
-        if not is_refusal(reason):
+        missing, refused = is_missing(reason), is_refusal(reason)
+        if not missing and not refused:
             return UnreachableError(
                 f"{text}; correct its name, load or build it there, or see that the engine reaches it"
             )
-        if self.login(image) is None:
-            return ConfigError(
-                f"{text}; let the target name a connection with user and password for that registry "
-                "(registry_conn_id), or load or build the image there"
-            )
-        return ConfigError(f"{text}; correct that connection's user and password, or what this user may read")
+        # Some registries do not tell the one from the other.
+        ways = ["correct its name", "push it to that registry"] if missing else []
+        if refused and self.login(image) is None:
+            ways.append("let the target name a connection with user and password for that registry (registry_conn_id)")
+        elif refused:
+            ways.append("correct that connection's user and password, or what this user may read")
+        return ConfigError(f"{text}; {', or '.join([*ways, 'load or build it there'])}")
 
     def asked(self, image: str) -> str:
         """Return which registry is asked for an image, and by which connection, for people."""

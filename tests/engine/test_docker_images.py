@@ -27,7 +27,7 @@ from airflow_mlpipe.engine.docker_engine import DockerEngine
 from airflow_mlpipe.engine.image_build import BUILT_LABEL, ImageBuilder
 from airflow_mlpipe.engine.images import Images
 from airflow_mlpipe.engine.room import Room
-from airflow_mlpipe.errors import ConfigError, EnvironmentBuildError, UnreachableError
+from airflow_mlpipe.errors import ConfigError, EnvironmentBuildError, MlpipeError, UnreachableError
 from airflow_mlpipe.model.compute import ComputeSpec, DockerSettings
 from airflow_mlpipe.model.digest import digest_bytes
 from airflow_mlpipe.model.environment import EnvironmentLock, EnvironmentSpec
@@ -320,6 +320,7 @@ def registry() -> Iterator[ThreadingHTTPServer]:
 
 
 UNKNOWN = (404, {"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]})
+HIDDEN = (403, {"errors": [{"code": "DENIED", "message": "requested access to the resource is denied"}]})
 BUSY = (503, {"errors": [{"code": "UNAVAILABLE", "message": "busy"}]})
 
 
@@ -344,6 +345,29 @@ def test_a_busy_registry_is_asked_again(
     with pytest.raises(UnreachableError, match="cannot be pulled"):
         known.bring(name, never)
     assert len([path for path, _ in registry.asked if "manifests" in path]) >= 3
+
+
+def test_a_registry_that_hides_what_is_not_there_is_built_for(
+    tmp_path: Path,
+    docker_engine: Engine,
+    registry: ThreadingHTTPServer,
+    busybox_image: str,
+    remove: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It knows the user, and yet denies access to a repository that the first push would make."""
+    registry.answers[:] = [HIDDEN]
+    host = f"127.0.0.1:{registry.server_port}"
+    monkeypatch.setenv("AIRFLOW_CONN_REG", json.dumps({"host": host, "login": "u", "password": "p"}))
+    monkeypatch.setattr("airflow_mlpipe.engine.image_transfer._PAUSE_S", 0.01)
+    compute, engine = target(docker_engine, None, registry_conn_id="reg"), DockerEngine.at(docker_engine.url)
+    builder, said = ImageBuilder(engine, compute, Images(engine, compute, tmp_path)), []
+    dockerfile = EnvironmentSpec(name="first", dockerfile=f"FROM {busybox_image}\nRUN echo {tmp_path} > /made\n")
+    with pytest.raises(MlpipeError, match="is built and cannot be pushed"):
+        builder.provide(dockerfile, None, say=said.append, stop=never)
+    built = docker_engine.client.api.images(filters={"label": f"{BUILT_LABEL}=first"})
+    remove += [image["RepoTags"][0] for image in built]
+    assert said[0].startswith(f"building image {host}/mlpipe-env-base:")
 
 
 def test_a_connection_is_for_its_registry_only(

@@ -193,8 +193,8 @@ def test_a_registry_that_is_away_stops_nobody_who_has_the_image(
 @pytest.mark.parametrize(
     ("image", "connection", "says"),
     [
-        ("team/none:1", "right", "with connection 'reg': manifest for .* not found: .*; correct its name, load or"),
-        ("team/train:2", "right", "with connection 'reg': manifest for .* not found: .*; correct its name, load or"),
+        ("team/none:1", "right", "with connection 'reg': manifest for .* not found: .*; correct its name, or push it"),
+        ("team/train:2", "right", "with connection 'reg': manifest for .* not found: .*; correct its name, or push it"),
         ("team/train:1", "wrong", "with connection 'reg': unauthorized: .*; correct that connection's user and"),
         ("team/train:1", None, "with no connection: .* no basic auth credentials; let the target name a connection"),
     ],
