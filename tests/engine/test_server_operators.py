@@ -177,6 +177,19 @@ def test_what_was_begun_elsewhere_ends_with_a_step_that_waits_for_it(site, ws, p
     assert len(lines(place / "killed")) == 1
 
 
+def test_a_task_that_is_cleared_while_it_waits_ends_what_it_has_begun_and_begins_again(site, ws, place):
+    made = PipelineData("made")
+    run = submit(ws, "cleared", submits(place, outputs=[made], told={"target": made}))
+    eventually(lambda: waits(site, run.id, "x"))
+    told = {"dry_run": False, "dag_run_id": run.id, "task_ids": ["x"], "only_failed": False, "reset_dag_runs": True}
+    site.engine.api.call("POST", ["dags", "cleared", "clearTaskInstances"], told)
+    begun = eventually(lambda: len(lines(place / "begun")) == 2 and lines(place / "begun"))
+    assert eventually(lambda: lines(place / "killed")) == begun[:1]
+    (place / "flag").touch()
+    assert ended(site, run.id).status == "Completed"
+    assert lines(place / "killed") == begun[:1]
+
+
 def test_a_cancelled_run_ends_what_services_do_for_it(site, ws):
     pytest.importorskip("airflow.providers.databricks", reason="pip install 'airflow-mlpipe[databricks]'")
     pytest.importorskip("airflow.providers.microsoft.azure", reason="pip install 'airflow-mlpipe[batch]'")
