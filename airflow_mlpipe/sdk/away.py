@@ -85,6 +85,11 @@ class AwayWorkspace(Workspace):
         workspace._context = context
         return workspace
 
+    @property
+    def _work(self) -> Path:
+        """The folder of the try."""
+        return Path(self._context.events).parent
+
     @cached_property
     def catalog(self) -> Catalog:
         """Nothing: whatever is asked of it is refused."""
@@ -95,7 +100,7 @@ class AwayWorkspace(Workspace):
         """What is known of files by their stat, in the folder of the try."""
         from airflow_mlpipe.storage.stat_index import StatIndex
 
-        return StatIndex(Path(self._context.events).with_name("index.db"))
+        return StatIndex(self._work / "index.db")
 
     @cached_property
     def engine(self) -> Engine:
@@ -120,7 +125,7 @@ class AwayWorkspace(Workspace):
         """Where files are laid that the run, or a model, keeps once the step has ended."""
         from airflow_mlpipe.execution.aside import Aside
 
-        return Aside(Path(self._context.events).parent)
+        return Aside(self._work)
 
     def register_later(self, wanted: WantedModel, files: Mapping[str, Path]) -> Model:
         """Have a model registered once the step has succeeded.
@@ -158,7 +163,9 @@ class AwayWorkspace(Workspace):
             if url is None:
                 _refuse(self._context, _DATASTORE)
             provide_credentials()
-            self._stores[name] = open_any(name, url, {}, self.dir)
+            # What is lent is known by the workspace's folder, which is not there to keep copies of the web in.
+            folder = self.dir if name in self._context.stores else self._work
+            self._stores[name] = open_any(name, url, {}, folder)
         return self._stores[name]
 
 

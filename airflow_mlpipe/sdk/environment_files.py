@@ -26,24 +26,10 @@ def save(environment: Environment, path: str | Path, overwrite: bool) -> None:
     folder = Path(path)
     if folder.exists() and not overwrite:
         raise ParameterError(f"folder '{folder}' is there already; give overwrite=True, or another path")
-    spec = environment.to_spec()
-    document: dict[str, Any] = {
-        "name": spec.name,
-        "version": spec.version,
-        "environmentVariables": dict(spec.variables),
-        "python": {
-            "userManagedDependencies": spec.user_managed,
-            "interpreterPath": environment.python.interpreter_path,
-            "condaDependenciesFile": CONDA_FILE,
-        },
-        "docker": {
-            "baseImage": spec.docker_image,
-            "baseDockerfile": DOCKERFILE if spec.dockerfile is not None else None,
-            "baseImageRegistry": {"address": spec.docker_registry},
-            "arguments": list(spec.docker_arguments),
-            "shmSize": spec.shm_size,
-        },
-    }
+    spec, document = environment.to_spec(), described(environment)
+    document["python"]["condaDependenciesFile"] = CONDA_FILE
+    if spec.dockerfile is not None:
+        document["docker"]["baseDockerfile"] = DOCKERFILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
         environment.python.conda_dependencies.save_to_file(folder)
@@ -54,17 +40,50 @@ def save(environment: Environment, path: str | Path, overwrite: bool) -> None:
         raise ParameterError(f"environment '{spec.name}' cannot be written to '{folder}': {error.strerror}") from error
 
 
-def load(made: Environment, folder: Path, document: dict[str, Any]) -> Environment:
-    """Fill an environment from what a folder holds.
+def described(environment: Environment) -> dict[str, Any]:
+    """Return the definition of an environment as v1's documents have it, without its packages.
+
+    Raises:
+        ParameterError: if a variable or setting is not allowed.
+    """
+    spec = environment.to_spec()
+    return {
+        "name": spec.name,
+        "version": spec.version,
+        "environmentVariables": dict(spec.variables),
+        "python": {
+            "userManagedDependencies": spec.user_managed,
+            "interpreterPath": environment.python.interpreter_path,
+        },
+        "docker": {
+            "enabled": environment.docker.enabled,
+            "baseImage": spec.docker_image,
+            "baseDockerfile": spec.dockerfile,
+            "baseImageRegistry": {"address": spec.docker_registry},
+            "arguments": list(spec.docker_arguments),
+            "shmSize": spec.shm_size,
+        },
+    }
+
+
+def load(made: Environment, folder: Path, document: dict[str, Any], file: Path | None = None) -> Environment:
+    """Fill an environment from what a document says.
+
+    Args:
+        made: the environment.
+        folder: that files are relative to.
+        document: the document.
+        file: where it comes from; by default the document of `folder`.
 
     Raises:
         ParameterError: if a part of it is not as v1 or :func:`save` writes it.
     """
-    python, docker = _part(document, "python", folder), _part(document, "docker", folder)
+    file = file or folder / FILE
+    python, docker = _part(document, "python", file), _part(document, "docker", file)
     version = document.get("version")
     if version is not None:
         made.version = version
-    made.environment_variables = dict(_part(document, "environmentVariables", folder))
+    made.environment_variables = dict(_part(document, "environmentVariables", file))
     made.python.user_managed_dependencies = bool(python.get("userManagedDependencies"))
     made.python.interpreter_path = python.get("interpreterPath") or made.python.interpreter_path
     named = python.get("condaDependenciesFile")
@@ -72,6 +91,7 @@ def load(made: Environment, folder: Path, document: dict[str, Any]) -> Environme
         made.python.conda_dependencies = CondaDependencies(_underlying_structure=python["condaDependencies"])
     elif named and (folder / named).is_file():
         made.python.conda_dependencies = CondaDependencies(folder / named)
+    made.docker.enabled = bool(docker.get("enabled"))
     made.docker.base_image = docker.get("baseImage")
     dockerfile = docker.get("baseDockerfile")
     if dockerfile:
@@ -79,7 +99,7 @@ def load(made: Environment, folder: Path, document: dict[str, Any]) -> Environme
         is_file = "\n" not in dockerfile and (folder / dockerfile).is_file()
         made.docker.base_dockerfile = read_text(folder / dockerfile, "Dockerfile") if is_file else dockerfile
         made.docker.base_image = None
-    made.docker.base_image_registry.address = _part(docker, "baseImageRegistry", folder).get("address")
+    made.docker.base_image_registry.address = _part(docker, "baseImageRegistry", file).get("address")
     made.docker.arguments = list(docker.get("arguments") or [])
     made.docker.shm_size = docker.get("shmSize")
     return made
@@ -114,8 +134,8 @@ def read_text(path: Path, what: str) -> str:
         raise ParameterError(f"{what} '{path}' cannot be read: {error}") from error
 
 
-def _part(document: dict[str, Any], key: str, folder: Path) -> dict[str, Any]:
+def _part(document: dict[str, Any], key: str, file: Path) -> dict[str, Any]:
     part = document.get(key) or {}
     if not isinstance(part, dict):
-        raise ParameterError(f"'{folder / FILE}': '{key}' is a {type(part).__name__}, it must be an object")
+        raise ParameterError(f"'{file}': '{key}' is a {type(part).__name__}, it must be an object")
     return part

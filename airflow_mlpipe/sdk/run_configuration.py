@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from airflow_mlpipe.errors import ParameterError
@@ -81,8 +83,53 @@ class RunConfiguration:
         self.kubernetescompute = KubernetesComputeConfiguration()
         self.environment = Environment("current")
         self._docker: DockerConfiguration | None = None
+        self._file: Path | None = None
         if conda_dependencies is not None:
             self.environment.python.conda_dependencies = conda_dependencies
+
+    @staticmethod
+    def load(path: str | os.PathLike[str], name: str | None = None) -> RunConfiguration:
+        """Return a run configuration that was saved, by v1 or by :meth:`save`.
+
+        Args:
+            path: a ``.runconfig`` file, or a project's folder.
+            name: of the configuration in the project's ``.azureml`` or ``aml_config``.
+
+        Raises:
+            ParameterError: if there is none, it cannot be read, or a value is not allowed.
+        """
+        from airflow_mlpipe.sdk.run_configuration_file import find, read
+
+        file = find(Path(path), name)
+        made = read(file)
+        made._file = file
+        return made
+
+    def save(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        name: str | None = None,
+        separate_environment_yaml: bool = False,
+    ) -> None:
+        """Write this configuration as v1 does.
+
+        Args:
+            path: a file, or a project's folder; by default where it was loaded from.
+            name: of the configuration in the project; the file is ``.azureml/NAME.runconfig``, or in ``aml_config`` if
+                the project has that.
+            separate_environment_yaml: whether the packages go to a file ``environment.yml`` beside it.
+
+        Raises:
+            ParameterError: if it is not said where, it holds a pipeline parameter, or it cannot be written.
+        """
+        from airflow_mlpipe.sdk.run_configuration_file import place_for, write
+
+        if path is None and (self._file is None or name is not None):
+            path = Path.cwd()
+        file = self._file if path is None else place_for(Path(path), name)
+        assert file is not None
+        write(self, file, separate=separate_environment_yaml)
+        self._file = file
 
     @property
     def docker(self) -> DockerSection | DockerConfiguration:
