@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 
+import images
 import pytest
 from cluster_site import Cluster
 from engine_site import eventually, shell
 from pod_site import CONNECTION, PATIENCE_S, TARGET, PodSite, connection, meanwhile, pods, target
 from rank_program import ALL_REDUCE
 
+from airflow_mlpipe.catalog.rows import DatastoreRow
 from airflow_mlpipe.errors import ConfigError, ExecutionError, NotSupportedError, StepFailedError, StepStoppedError
+from airflow_mlpipe.model.data import OutputSpec
 from airflow_mlpipe.model.distribution import Distribution
 from airflow_mlpipe.model.step import StepSpec
+from airflow_mlpipe.storage.datastore import open_store
+from airflow_mlpipe.storage.outputs import verify_output
 
 pytestmark = [pytest.mark.k8s, pytest.mark.docker, pytest.mark.airflow]
 
@@ -172,6 +178,31 @@ with open(os.path.join(sys.argv[1], str(index)), "w") as file:
     (output,) = site.catalog.get_result(row.result_id).outputs
     folder = site.dir / "stores/store" / output.path
     assert {path.name: path.read_text() for path in folder.iterdir()} == {"0": "[2, 1]", "1": "[2, 1]"}
+
+
+@pytest.mark.s3
+def test_nodes_meet_in_a_bucket_and_write_one_output_to_it(site, cluster, s3_server, monkeypatch, docker_engine):
+    if not cluster.is_standin:
+        pytest.skip("pods of a real cluster do not reach an S3 server on 127.0.0.1")
+    url = f"s3://nodes-{os.getpid()}/team"
+    lake = open_store("lake", url, {"endpoint_url": s3_server, "key": "id", "secret": "s3cr3t"})
+    lake.create_container()
+    data = {"MLPIPE_DATASTORE_LAKE_KEY": "id", "MLPIPE_DATASTORE_LAKE_SECRET": "s3cr3t"}
+    for name, value in data.items():
+        monkeypatch.setenv(name, value)
+    row = DatastoreRow(name="lake", url=url, options={"endpoint_url": s3_server}, is_default=True)
+    site.catalog.put_datastore(row)
+    cluster.api.create_namespaced_secret(cluster.namespace, {"metadata": {"name": "nodes-lake"}, "stringData": data})
+    helper = images.python(docker_engine, "airflow-mlpipe[s3]")
+    python = cluster.image("python")
+    target(site, cluster, workspace_volume=None, credentials_secret="nodes-lake", helper_image=helper, image=python)
+    site.go(step(f"python -c '{ALL_REDUCE}' @out", outputs=(OutputSpec(name="out", datastore="lake"),)))
+    (output,) = site.catalog.get_result(site.row.result_id).outputs
+    written = {file.path.rpartition("/")[2]: lake.read_bytes(file.path) for file in lake.files_below(output.path).files}
+    assert written == {"part-0": b"1", "part-1": b"1", "all": b"2"}
+    assert (output.files, verify_output(output, lake)) == (3, None)
+    assert not lake.exists(f"runs/{site.row.step_run_id}/pod")
+    lake.close()
 
 
 def test_mpi_is_refused(site: PodSite) -> None:

@@ -65,7 +65,8 @@ class PodTrigger(BaseTrigger):
                 if stopped_by is not None:
                     await asyncio.sleep(CANCEL_S if stopped_by == "cancel" else 0)
                     break
-                views = [view_of(await hook.get_pod(name, self.found_by["namespace"])) for name in self._names]
+                asked = asyncio.gather(*(hook.get_pod(name, self.found_by["namespace"]) for name in self._names))
+                views = [view_of(pod) for pod in await asked]
                 view = awaited(views)
                 heard_s = time.monotonic()
                 # Also of a pod that has ended: its step ran until a moment ago.
@@ -92,9 +93,15 @@ class PodTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Delete the pods: somebody has ended the task."""
         hook = AsyncKubernetesHook(conn_id=self.found_by["settings"]["conn_id"])
-        for name in self._names:
-            await hook.delete_pod(name, self.found_by["namespace"], GRACE_S)
-        await asyncio.to_thread(self._release)
+        where = self.found_by["namespace"]
+        try:
+            # One that cannot be deleted is no reason to leave the others.
+            deleted = [hook.delete_pod(name, where, GRACE_S) for name in self._names]
+            failed = [each for each in await asyncio.gather(*deleted, return_exceptions=True) if each is not None]
+        finally:
+            await asyncio.to_thread(self._release)
+        if failed:
+            raise failed[0]
 
     @property
     def _names(self) -> list[str]:
