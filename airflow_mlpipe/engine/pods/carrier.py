@@ -6,7 +6,7 @@ import logging
 import shutil
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,11 @@ class InPods:
     def detach(self, order: Order, site: Site) -> dict[str, Any]:
         """Make a pod, or find the one of an earlier try, and return what finds it again."""
         tried = self.begin(order, site)
+        reason = order.stop()
+        if reason is not None:
+            # Asked once the pod is there: whoever ends the run from now on has it found and deleted.
+            stopped = replace(tried, order=replace(order, stop=lambda: reason))
+            finish(stopped, follow(stopped))
         settings = self._settings
         return {
             "name": tried.pod.metadata.name,

@@ -6,6 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import generic_api_retry
@@ -17,6 +18,7 @@ from urllib3.exceptions import HTTPError
 from airflow_mlpipe.engine.pods.spec import COLLECT, PREFIX, PodPlan, pod_of
 from airflow_mlpipe.errors import ConfigError, PermissionDeniedError, ServiceError, UnreachableError
 from airflow_mlpipe.execution.pod.order import OrderPlace
+from airflow_mlpipe.model.compute import KubernetesSettings
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +83,7 @@ class StepPod(KubernetesPodOperator):
     @property
     def where(self) -> str:
         """The namespace of the pods."""
-        return self.namespace or self.hook.get_namespace() or self._incluster_namespace or "default"
+        return namespace_of(self._plan.settings, self.hook)
 
     def make(self, context: Any) -> k8s.V1Pod:
         """Make the pod and return it as the cluster has it.
@@ -240,6 +242,17 @@ class StepPod(KubernetesPodOperator):
         if error.status in (400, 404, 422):
             return ConfigError(f"{text}: {said}")
         return UnreachableError(f"{text}: {error.status} {said}")
+
+
+def namespace_of(settings: KubernetesSettings, hook: Any) -> str:
+    """Return the namespace of a target's pods: its own, the connection's, or that of the pod which this process is in.
+
+    Args:
+        settings: of the target.
+        hook: Airflow's, of its connection.
+    """
+    inside = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+    return settings.namespace or hook.get_namespace() or (inside.exists() and inside.read_text()) or "default"
 
 
 def _template(given: dict[str, Any] | None) -> dict[str, Any] | None:
