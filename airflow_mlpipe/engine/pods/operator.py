@@ -6,11 +6,13 @@ import logging
 import re
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import generic_api_retry
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from kubernetes import client as k8s_client
 from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
@@ -24,6 +26,9 @@ _log = logging.getLogger(__name__)
 
 GRACE_S = 10
 """Seconds that a pod gets which is ended before its time: for its step, and for what is kept of it."""
+
+CALL_S = (10.0, 30.0)
+"""How long a cluster may take to be reached, and for an answer: meanwhile nobody sees that a step is to end."""
 
 _GONE_WITHIN_S = 60.0
 _LOOK_S = 0.5
@@ -69,6 +74,13 @@ class StepPod(KubernetesPodOperator):
         )
         self._plan = plan
 
+    @cached_property
+    def client(self) -> k8s_client.CoreV1Api:
+        """What asks the cluster. A call is made once: whoever makes it decides whether it is made again."""
+        made = super().client
+        made.api_client.rest_client.pool_manager.connection_pool_kw["retries"] = False
+        return made
+
     def execute(self, context: Any) -> None:
         """Refuse: see the class."""
         raise NotImplementedError("a step's pod is carried by airflow_mlpipe.engine.pods.carrier")
@@ -96,7 +108,9 @@ class StepPod(KubernetesPodOperator):
 
         def create() -> k8s.V1Pod:
             body = self.client.api_client.sanitize_for_serialization(wanted)
-            return self.client.create_namespaced_pod(body=body, namespace=wanted.metadata.namespace)
+            return self.client.create_namespaced_pod(
+                body=body, namespace=wanted.metadata.namespace, _request_timeout=CALL_S
+            )
 
         try:
             self.pod = self.ask("make a pod", create)
@@ -124,12 +138,16 @@ class StepPod(KubernetesPodOperator):
         """
         labels = ",".join([*(f"{name}={value}" for name, value in self._plan.labels.items()), f"{CHECKED}!=True"])
         where = self.where
-        return self.ask("list pods", lambda: self.client.list_namespaced_pod(where, label_selector=labels).items)
+
+        def listed() -> list[k8s.V1Pod]:
+            return self.client.list_namespaced_pod(where, label_selector=labels, _request_timeout=CALL_S).items
+
+        return self.ask("list pods", listed)
 
     def look(self, pod: k8s.V1Pod) -> k8s.V1Pod | None:
         """Return the pod as it is now, None if it is gone. One request: see :meth:`is_passing` for what it raises."""
         try:
-            seen = self.client.read_namespaced_pod(pod.metadata.name, pod.metadata.namespace)
+            seen = self.client.read_namespaced_pod(pod.metadata.name, pod.metadata.namespace, _request_timeout=CALL_S)
         except ApiException as error:
             if error.status == 404:
                 return None
@@ -162,6 +180,7 @@ class StepPod(KubernetesPodOperator):
                     pod.metadata.name,
                     pod.metadata.namespace,
                     body=k8s.V1DeleteOptions(grace_period_seconds=grace_s),
+                    _request_timeout=CALL_S,
                 )
             except ApiException as error:
                 if error.status != 404:
@@ -173,7 +192,7 @@ class StepPod(KubernetesPodOperator):
         """Leave a pod that has ended to whoever looks into it. Errors are those of :meth:`end`."""
         body = {"metadata": {"labels": {CHECKED: "True"}}}
         name, where = pod.metadata.name, pod.metadata.namespace
-        self.ask("label a pod", lambda: self.client.patch_namespaced_pod(name, where, body))
+        self.ask("label a pod", lambda: self.client.patch_namespaced_pod(name, where, body, _request_timeout=CALL_S))
 
     def read_log(self, pod: k8s.V1Pod, container: str, *, follow: bool, since_s: int | None, timeout_s: Any) -> Any:
         """Open the log of a container, each line with its time."""
@@ -199,6 +218,7 @@ class StepPod(KubernetesPodOperator):
                 container=container,
                 tail_lines=_TAIL_LINES,
                 _preload_content=False,
+                _request_timeout=CALL_S,
             )
             text = response.data.decode("utf-8", "backslashreplace")
         except (ApiException, HTTPError, OSError):
@@ -209,7 +229,9 @@ class StepPod(KubernetesPodOperator):
         """Return the last events of a pod, oldest first; none if this user may not read them."""
         selector = f"involvedObject.name={pod.metadata.name}"
         try:
-            found = self.client.list_namespaced_event(pod.metadata.namespace, field_selector=selector).items
+            found = self.client.list_namespaced_event(
+                pod.metadata.namespace, field_selector=selector, _request_timeout=CALL_S
+            ).items
         except (ApiException, HTTPError, OSError):
             return []
         return [f"{event.reason}: {' '.join((event.message or '').split())}" for event in found[-_EVENTS:]]

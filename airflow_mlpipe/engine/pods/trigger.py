@@ -22,6 +22,9 @@ from airflow_mlpipe.model.compute import KubernetesSettings
 LOOK_S = 2.0
 """How often the pod is looked at, and a reason to end the step asked for."""
 
+LOOK_WITHIN_S = 10.0
+"""How long a look may take, tries of the hook's own included: meanwhile the step's lease is not renewed."""
+
 CANCEL_S = 5.0
 """How long Airflow has to end the task of a cancelled run, which ends the pod. Woken then, it would not start again."""
 
@@ -64,7 +67,8 @@ class PodTrigger(BaseTrigger):
                 if stopped_by is not None:
                     await asyncio.sleep(CANCEL_S if stopped_by == "cancel" else 0)
                     break
-                view = view_of(await hook.get_pod(self.found_by["name"], self.found_by["namespace"]))
+                asked = hook.get_pod(self.found_by["name"], self.found_by["namespace"])
+                view = view_of(await asyncio.wait_for(asked, LOOK_WITHIN_S))
                 heard_s = time.monotonic()
                 # Also of a pod that has ended: its step ran until a moment ago.
                 waits.note(view, heard_s)
@@ -82,7 +86,8 @@ class PodTrigger(BaseTrigger):
                 # Whatever it is, the task has its own way to find out.
                 if time.monotonic() - heard_s > PATIENCE_S:
                     break
-                self.log.warning("pod '%s' cannot be looked at now: %s", self.found_by["name"], error)
+                told = str(error) or type(error).__name__
+                self.log.warning("pod '%s' cannot be looked at now: %s", self.found_by["name"], told)
             await asyncio.sleep(LOOK_S)
         waited = {"spent_s": {**waits.spent_s}}
         yield TriggerEvent({"found_by": self.found_by, "token": self.token, "waited": waited})
@@ -90,8 +95,10 @@ class PodTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Delete the pod: somebody has ended the task."""
         hook = AsyncKubernetesHook(conn_id=self.found_by["settings"]["conn_id"])
-        await hook.delete_pod(self.found_by["name"], self.found_by["namespace"], GRACE_S)
-        await asyncio.to_thread(self._release)
+        try:
+            await hook.delete_pod(self.found_by["name"], self.found_by["namespace"], GRACE_S)
+        finally:
+            await asyncio.to_thread(self._release)
 
     def _beat(self) -> str | None:
         """Give a sign of life for the step, and tell what ends its run, ``cancel`` or ``failure``, or None."""
