@@ -19,6 +19,7 @@ from contextlib import contextmanager
 import pytest
 from compute_site import CONNECTION, ComputeSite, meanwhile
 from engine_site import eventually
+from odd_texts import NAMES, ODD, PLACE, assert_told, telling
 
 from airflow_mlpipe.errors import (
     ConfigError,
@@ -31,6 +32,7 @@ from airflow_mlpipe.errors import (
 )
 from airflow_mlpipe.model.compute import Resources
 from airflow_mlpipe.model.environment import EnvironmentSpec
+from airflow_mlpipe.model.parameter import ParameterSpec
 from airflow_mlpipe.model.step import Argument, OutputSpec
 
 DOCKER = pytest.param("docker", marks=pytest.mark.docker)
@@ -233,6 +235,7 @@ def test_the_engine_does_not_come_back_in_time(place: ComputeSite) -> None:
     assert place.made().read_text() == "made\n"
 
 
+@EVERYWHERE
 def test_odd_words(place: ComputeSite) -> None:
     words = ["{{ 7*7 }}", "{% x %}", "$(id)", "$HOME", "$$x", "`id`", "run.sh", "x.env", 'it\'s "so"', "", "-x", "[1]"]
     words += ["a;b", "a\\nb", "ü\n2", "%s", "*"]
@@ -251,6 +254,30 @@ def test_odd_words(place: ComputeSite) -> None:
     )
     place.go(step)
     assert place.made().read_text() == "".join(f"{word}\n" for word in ["{{ x }} $(id) $$ '\" .env", *words])
+
+
+@EVERYWHERE
+def test_odd_texts_in_every_field(place: ComputeSite) -> None:
+    """Whatever a user may write somewhere arrives as it was written, in each kind of compute alike."""
+    step = telling(place)
+    reader = place.step("cd @a ; cd copied; printf '%s\\n' * > @out", "b", reads=("a",))
+    fields = {"declared": (ParameterSpec.of("p", "x"),), "parameters": {"p": ODD}, "tags": {ODD: ODD}}
+    run_id = place.begin(step, reader, name=f"odd-{place.kind}", experiment=ODD, **fields)
+    place.go(step, run_id)
+    place.go(reader, run_id)
+    assert_told(place.made("a"))
+    assert sorted(place.made("b").read_text().splitlines()) == sorted(NAMES)
+    copy = place.dir / "stores" / "store" / PLACE / place.row("a").step_run_id / "it's.sh"
+    assert (copy / "said").read_bytes() == (place.made("a") / "said").read_bytes()
+
+
+@IN_PODS
+def test_a_variable_that_no_pod_can_have_is_refused_before_there_is_one(place: ComputeSite) -> None:
+    step = place.step(WRITE, environment=EnvironmentSpec(variables={"my variable": "x"}))
+    with pytest.raises(ConfigError, match="environment variable 'my variable' cannot be had in a pod") as caught:
+        place.go(step)
+    assert "\n" not in caught.value.message
+    assert place.left() == []
 
 
 def test_a_thousand_files(place: ComputeSite) -> None:

@@ -122,9 +122,9 @@ class ComputeSite(Site):
         """A step on the target that runs a shell line."""
         return shell(step_id, line, **{"compute": TARGET, **fields})
 
-    def begin(self, *steps: StepSpec) -> str:
-        """Store a run of steps that reuse nothing, planned, and return its id."""
-        run_id = self.enqueue(*steps, regenerate=True)
+    def begin(self, *steps: StepSpec, **fields: Any) -> str:
+        """Store a run of steps that reuse nothing, planned, and return its id; `fields` are those of its row."""
+        run_id = self.enqueue(*steps, regenerate=True, **fields)
         self.catalog.update_run(run_id, status="Running")
         self.room = Room(self.dir, 5.0)
         self.room.run(run_id).plan()
