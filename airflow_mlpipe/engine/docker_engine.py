@@ -57,8 +57,12 @@ class DockerEngine:
         self.client = client
 
     @classmethod
-    def at(cls, url: str, timeout_s: float = CALL_TIMEOUT_S) -> DockerEngine:
+    def at(cls, url: str, timeout_s: float | None = None) -> DockerEngine:
         """Connect to the engine that listens at `url`.
+
+        Args:
+            url: as ``DOCKER_HOST`` has it.
+            timeout_s: how long it may take for an answer; None for :data:`CALL_TIMEOUT_S`.
 
         Raises:
             UnreachableError: if it does not answer.
@@ -73,7 +77,7 @@ class DockerEngine:
                 pair = (tls["tls_client_cert"], tls["tls_client_key"])
                 config = TLSConfig(ca_cert=tls["tls_ca_cert"], client_cert=pair, verify=True)
                 url = url.replace("tcp://", "https://", 1)
-            return cls(url, APIClient(base_url=url, tls=config, timeout=timeout_s))
+            return cls(url, APIClient(base_url=url, tls=config, timeout=timeout_s or CALL_TIMEOUT_S))
 
     def close(self) -> None:
         """Let go of its connections."""

@@ -35,20 +35,22 @@ def on_starting(component: Any) -> None:
 @hookimpl
 def on_dag_run_success(dag_run: DagRun, msg: str) -> None:
     """Close the runs of a DAG run that has succeeded, or was marked so."""
-    _close(dag_run, "marked as success in Airflow, but not all steps ran" if _by_hand(msg) else None)
+    by_hand = _by_hand(msg)
+    _close(dag_run, "marked as success in Airflow, but not all steps ran" if by_hand else None, early=by_hand)
 
 
 @hookimpl
 def on_dag_run_failed(dag_run: DagRun, msg: str) -> None:
     """Close the runs of a DAG run that has failed, or was marked so."""
-    _close(dag_run, "marked as failed in Airflow" if _by_hand(msg) else None)
+    _close(dag_run, "marked as failed in Airflow" if _by_hand(msg) else None, early=True)
 
 
 def _by_hand(msg: str) -> bool:
     return "manually" in (msg or "")
 
 
-def _close(dag_run: DagRun, said: str | None) -> None:
+def _close(dag_run: DagRun, said: str | None, *, early: bool) -> None:
+    """Close the runs of a DAG run; `early` if steps of it may have been ended from outside."""
     try:
         dag = dag_run.dag
         if dag is None or "mlpipe" not in dag.tags:
@@ -56,6 +58,7 @@ def _close(dag_run: DagRun, said: str | None) -> None:
         # Not above: Airflow loads its plugins into every process.
         from airflow_mlpipe.engine.adopt import Share
         from airflow_mlpipe.engine.airflow_private.notes import write_notes
+        from airflow_mlpipe.engine.pods.leftover import end_elsewhere
         from airflow_mlpipe.engine.room import room_of
 
         for task in dag.tasks:
@@ -67,6 +70,8 @@ def _close(dag_run: DagRun, said: str | None) -> None:
                 notes = share.close(dag_run, said)
                 if notes is not None:
                     write_notes(dag_run, share.part, notes)
+                    if early:
+                        end_elsewhere(room, share.run_id(dag_run))
     except Exception:
         # A catalog out of reach must not hold up other people's DAGs.
         _log.exception("the end of DAG run '%s' of '%s' is not in the catalog", dag_run.run_id, dag_run.dag_id)

@@ -74,7 +74,7 @@ class ParameterSpec(Frozen):
         """Make the parameter that `default` describes.
 
         Raises:
-            ParameterError: if `default` is not a str, int, float or bool.
+            ParameterError: if `default` is not a str, int, float or bool, or no process could be given it.
         """
         # bool first: it is a subclass of int.
         if isinstance(default, bool):
@@ -84,6 +84,7 @@ class ParameterSpec(Frozen):
         if isinstance(default, float):
             return cls(name=name, type="number", default=default)
         if isinstance(default, str):
+            _check_text(name, default)
             return cls(name=name, type="string", default=default)
         raise ParameterError(
             f"parameter '{name}': default {default!r} is a {type(default).__name__}; allowed are str, int, float, bool"
@@ -93,7 +94,7 @@ class ParameterSpec(Frozen):
         """Return `value` as this parameter's type, from a Python value or from text (CLI, conf, REST).
 
         Raises:
-            ParameterError: if it cannot be converted without losing something.
+            ParameterError: if it cannot be converted without losing something, or no process could be given it.
         """
         converted = self._converted(value) if self.interval is None else _as_moment(value)
         if converted is None and self.interval is not None:
@@ -107,6 +108,8 @@ class ParameterSpec(Frozen):
             raise ParameterError(
                 f"parameter '{self.name}': {value!r} is not {article} {self.type}; its default is {self.default!r}"
             )
+        if isinstance(converted, str):
+            _check_text(self.name, converted)
         return converted
 
     def _converted(self, value: object) -> ParameterValue | None:
@@ -121,6 +124,11 @@ class ParameterSpec(Frozen):
         if self.type == "number":
             return _as_float(value)
         return value if isinstance(value, str) else None if value is None else _as_text(value)
+
+
+def _check_text(name: str, value: str) -> None:
+    if "\0" in value:
+        raise ParameterError(f"parameter '{name}': {value!r} holds a NUL character; remove it")
 
 
 def _as_bool(value: object) -> bool | None:

@@ -348,6 +348,11 @@ class Environment:
                     f"environment '{self.name}': variable {name!r} is a {type(value).__name__}; give texts "
                     "(values of a run are given with a step's params=)"
                 )
+            if not name or "=" in name or "\0" in f"{name}{value}":
+                raise ParameterError(
+                    f"environment '{self.name}': variable {name!r} is not allowed; its name is not empty and has no "
+                    "'=', and neither name nor value has a NUL character"
+                )
         return {name: str(value) for name, value in sorted(self.environment_variables.items())}
 
     def resolve(self, workspace: Workspace) -> EnvironmentSpec:

@@ -22,6 +22,8 @@ from airflow_mlpipe.sdk.container_limits import refuse_in_pod, refuse_workspace_
 GPU = "nvidia.com/gpu"
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _TOLERATION = frozenset({"key", "operator", "value", "effect", "tolerationSeconds"})
 _AFFINITY = frozenset({"nodeAffinity", "podAffinity", "podAntiAffinity"})
 
@@ -170,7 +172,7 @@ def _settings(given: Mapping[str, Any]) -> KubernetesSettings:
         **read,
         namespace=_label("namespace", given["namespace"]),
         conn_id=check_text("conn_id", given["conn_id"]) or "kubernetes_default",
-        node_selector=check_texts("node_selector", given["node_selector"]),
+        node_selector=_selector("node_selector", given["node_selector"]),
         tolerations=tuple(_with_keys("tolerations", one, _TOLERATION) for one in given["tolerations"] or ()),
         affinity=None if affinity is None else _with_keys("affinity", affinity, _AFFINITY),
         image_pull_secrets=_names("image_pull_secrets", given["image_pull_secrets"]),
@@ -202,7 +204,7 @@ def _instance_type(name: object, given: object, gpu_resource: str) -> InstanceTy
             found[field] = parse(amount, f"{what}, {resource}")
     # What an instance type does not name, its nodes do not have.
     found.setdefault("gpus", 0)
-    selector = check_texts(f"{what}, nodeSelector", given.get("nodeSelector"))
+    selector = _selector(f"{what}, nodeSelector", given.get("nodeSelector"))
     return InstanceType.model_validate({"resources": found, "node_selector": selector})
 
 
@@ -210,6 +212,17 @@ def _label(what: str, value: object) -> str | None:
     if value is None or (isinstance(value, str) and _LABEL.fullmatch(value)):
         return value
     raise ParameterError(f"{what}={value!r} is not allowed; use up to 63 of a-z, 0-9 and '-'")
+
+
+def _selector(what: str, value: object) -> dict[str, str]:
+    found = check_texts(what, value)
+    for name, text in found.items():
+        if _KEY.fullmatch(name) is None or _VALUE.fullmatch(text) is None:
+            raise ParameterError(
+                f"{what}: {{{name!r}: {text!r}}} is no label of a node; use up to 63 letters, digits, '-', '_' and "
+                "'.', letters or digits first and last, for the name with a domain and '/' before it"
+            )
+    return found
 
 
 def _with_keys(what: str, value: object, allowed: frozenset[str]) -> dict[str, Any]:

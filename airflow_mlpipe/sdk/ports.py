@@ -140,6 +140,11 @@ def _word(step: PipelineStep, position: int, value: Any, ports: Ports) -> Argume
 
 
 def _parameter(step: PipelineStep, name: str, value: Any, ports: Ports) -> Argument:
+    if not name or "=" in name or "\0" in name:
+        raise PipelineError(
+            f"step '{step.name}': params: the name {name!r} is not allowed; it is not empty, and has no '=' and no NUL "
+            "character, for its value is an environment variable"
+        )
     if isinstance(value, PipelineParameter):
         return _of_parameter(step, f"params[{name!r}]", value, ports)
     if not isinstance(value, (str, Number)):
@@ -147,6 +152,8 @@ def _parameter(step: PipelineStep, name: str, value: Any, ports: Ports) -> Argum
             f"step '{step.name}': params[{name!r}] is a {type(value).__name__}; allowed are str, int, float, bool and "
             "PipelineParameter"
         )
+    if "\0" in str(value):
+        raise PipelineError(f"step '{step.name}': params[{name!r}] holds a NUL character; remove it")
     return Argument(value=str(value))
 
 

@@ -91,9 +91,11 @@ def check_destination(output: str, destination: str, datastore: str) -> str:
         datastore: name of the store.
 
     Raises:
-        ParameterError: if it leaves the store or lies in a folder kept for the package.
+        ParameterError: if it leaves the store, lies in a folder kept for the package, or has a NUL character.
     """
     path = normalise_path(destination)
+    if "\0" in path:
+        raise ParameterError(f"output '{output}': destination {destination!r} holds a NUL character; remove it")
     if not path or path.split("/", 1)[0] in _REFUSED:
         raise ParameterError(
             f"output '{output}': destination '{destination}' is kept for the package in datastore '{datastore}';"

@@ -1,15 +1,25 @@
-"""What every kind of compute does with a step: one suite over processes, containers and pods."""
+"""What every kind of compute does with a step: one suite over processes, containers and pods.
+
+An engine that is gone is tried on a way to it that a test cuts, or on which nobody answers: the engine itself serves
+others. That a Docker engine is killed, and takes what it ran along, is tried in ``tests/faults/test_docker.py``. A
+process has no engine; what stands in for it is the worker that has started it, and watches over it: a worker that is
+killed is tried for every kind.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 
 import pytest
 from compute_site import CONNECTION, ComputeSite, meanwhile
 from engine_site import eventually
+from odd_texts import NAMES, ODD, PLACE, assert_told, telling
 
 from airflow_mlpipe.errors import (
     ConfigError,
@@ -22,6 +32,7 @@ from airflow_mlpipe.errors import (
 )
 from airflow_mlpipe.model.compute import Resources
 from airflow_mlpipe.model.environment import EnvironmentSpec
+from airflow_mlpipe.model.parameter import ParameterSpec
 from airflow_mlpipe.model.step import Argument, OutputSpec
 
 DOCKER = pytest.param("docker", marks=pytest.mark.docker)
@@ -29,6 +40,7 @@ KUBERNETES = pytest.param("kubernetes", marks=[pytest.mark.docker, pytest.mark.k
 DEFERRED = pytest.param("deferred", marks=[pytest.mark.docker, pytest.mark.k8s])
 EVERYWHERE = pytest.mark.parametrize("place", ["local", DOCKER, KUBERNETES, DEFERRED], indirect=True)
 IN_IMAGES = pytest.mark.parametrize("place", [DOCKER, KUBERNETES], indirect=True)
+IN_ENGINES = pytest.mark.parametrize("place", [DOCKER, KUBERNETES, DEFERRED], indirect=True)
 IN_PODS = pytest.mark.parametrize("place", [KUBERNETES], indirect=True)
 
 pytestmark = pytest.mark.airflow
@@ -72,6 +84,27 @@ def place(request: pytest.FixtureRequest, sites) -> Iterator[ComputeSite]:
     yield site
     site.give()
     eventually(lambda: site.left() == [], 30)
+
+
+@contextmanager
+def impatience() -> Iterator[None]:
+    """Give engines and clusters, in the body, a second or two where they have half a minute, or minutes."""
+    from airflow.providers.cncf.kubernetes import kubernetes_helper_functions as provider
+
+    from airflow_mlpipe.engine import container, container_run, docker_engine
+    from airflow_mlpipe.engine.pods import follow, operator, trigger
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (container, docker_engine):
+            patch.setattr(module, "CALL_TIMEOUT_S", 1)
+        patch.setattr(container_run, "RETURN_S", 0.5)
+        patch.setattr(operator, "CALL_S", (1.0, 1.0))
+        patch.setattr(trigger, "LOOK_WITHIN_S", 1.0)
+        for module in (follow, trigger):
+            patch.setattr(module, "PATIENCE_S", 1.0)
+        # Between the provider's own tries.
+        patch.setattr(provider, "_default_wait", lambda _: 0.1)
+        yield
 
 
 @EVERYWHERE
@@ -148,6 +181,62 @@ def test_the_worker_is_killed(place: ComputeSite) -> None:
     assert place.made().read_text() == "made\n"
 
 
+@IN_ENGINES
+@pytest.mark.parametrize("how", ["cut", "silence"])
+def test_no_engine_at_the_start(place: ComputeSite, how: str) -> None:
+    step = place.step(WRITE)
+    with place.by_way() as way:
+        run_id = place.begin(step)
+        getattr(way, how)()
+        with impatience(), pytest.raises(UnreachableError, match="does not answer") as caught:
+            place.go(step, run_id)
+        assert "\n" not in caught.value.message
+        assert (place.row().status, place.row().result_id) == ("not_started", None)
+        way.open()
+        place.go(step, run_id, number=2)
+    assert place.made().read_text() == "made\n"
+
+
+@IN_ENGINES
+def test_the_engine_is_away_for_a_while(place: ComputeSite) -> None:
+    step = place.step("echo up; sleep 3; echo down; echo made > @out")
+    with place.by_way() as way:
+        run_id = place.begin(step)
+        with meanwhile(lambda: place.go(step, run_id)) as ending:
+            running(place, ending)
+            way.cut()
+            time.sleep(1)
+            way.open()
+            row = ending.result(90)
+    assert row.status == "completed"
+    assert place.made().read_text() == "made\n"
+    assert place.lines == ["up", "down"]
+
+
+@IN_ENGINES
+def test_the_engine_does_not_come_back_in_time(place: ComputeSite) -> None:
+    """A container whose engine is gone is ended, for its end could not be told; a pod goes on, and is found again."""
+    step = place.step("sleep 4; echo made > @out")
+    with place.by_way() as way:
+        run_id = place.begin(step)
+        with meanwhile(lambda: place.go(step, run_id)) as ending:
+            running(place, ending)
+            before = place.left()
+            # One that is asked for ever would be as bad.
+            way.cut() if place.kind == "docker" else way.silence()
+            with impatience(), pytest.raises(UnreachableError, match="answer") as caught:
+                ending.result(90)
+        assert "\n" not in caught.value.message
+        assert (place.row().status, place.row().result_id) == ("not_started", None)
+        assert place.left() == before
+        assert not (place.kind == "docker" and place.running())
+        way.open()
+        place.go(step, run_id, number=2)
+    assert place.row().status == "completed"
+    assert place.made().read_text() == "made\n"
+
+
+@EVERYWHERE
 def test_odd_words(place: ComputeSite) -> None:
     words = ["{{ 7*7 }}", "{% x %}", "$(id)", "$HOME", "$$x", "`id`", "run.sh", "x.env", 'it\'s "so"', "", "-x", "[1]"]
     words += ["a;b", "a\\nb", "ü\n2", "%s", "*"]
@@ -166,6 +255,30 @@ def test_odd_words(place: ComputeSite) -> None:
     )
     place.go(step)
     assert place.made().read_text() == "".join(f"{word}\n" for word in ["{{ x }} $(id) $$ '\" .env", *words])
+
+
+@EVERYWHERE
+def test_odd_texts_in_every_field(place: ComputeSite) -> None:
+    """Whatever a user may write somewhere arrives as it was written, in each kind of compute alike."""
+    step = telling(place)
+    reader = place.step("cd @a ; cd copied; printf '%s\\n' * > @out", "b", reads=("a",))
+    fields = {"declared": (ParameterSpec.of("p", "x"),), "parameters": {"p": ODD}, "tags": {ODD: ODD}}
+    run_id = place.begin(step, reader, name=f"odd-{place.kind}", experiment=ODD, **fields)
+    place.go(step, run_id)
+    place.go(reader, run_id)
+    assert_told(place.made("a"))
+    assert sorted(place.made("b").read_text().splitlines()) == sorted(NAMES)
+    copy = place.dir / "stores" / "store" / PLACE / place.row("a").step_run_id / "it's.sh"
+    assert (copy / "said").read_bytes() == (place.made("a") / "said").read_bytes()
+
+
+@IN_PODS
+def test_a_variable_that_no_pod_can_have_is_refused_before_there_is_one(place: ComputeSite) -> None:
+    step = place.step(WRITE, environment=EnvironmentSpec(variables={"my variable": "x"}))
+    with pytest.raises(ConfigError, match="environment variable 'my variable' cannot be had in a pod") as caught:
+        place.go(step)
+    assert "\n" not in caught.value.message
+    assert place.left() == []
 
 
 def test_a_thousand_files(place: ComputeSite) -> None:
@@ -226,18 +339,28 @@ def test_the_collector_takes_its_time(place: ComputeSite, cluster) -> None:
     assert place.made().read_text() == "made\n"
 
 
+def running(place: ComputeSite, ending: Future) -> None:
+    """Wait until the step of the last `go` runs; `ending` is who waits for its end."""
+
+    def found() -> bool:
+        if ending.done():
+            ending.result()
+        return place.running()
+
+    eventually(found)
+
+
 def paused(cluster, place: ComputeSite, container: str, for_s: float) -> str:
     """Freeze a container of the one pod as soon as it runs, for a time."""
-    import time
 
-    def running():
+    def running_container():
         for pod in cluster.api.list_namespaced_pod(cluster.namespace).items:
             for status in [*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])]:
                 if pod.metadata.name in place.left() and status.name == container and status.state.running:
                     return pod.metadata.name
         return None
 
-    name = eventually(running)
+    name = eventually(running_container)
     cluster.faults.signal(name, container, signal.SIGSTOP.name)
     time.sleep(for_s)
     cluster.faults.signal(name, container, signal.SIGCONT.name)

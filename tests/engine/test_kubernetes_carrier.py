@@ -165,6 +165,34 @@ def test_a_step_whose_time_is_over_is_woken_and_ended(site):
         site.room.run(site.run_id).resume("a", site.attempt(), detached, event["waited"])
 
 
+# --- a run that ends while nobody follows its pod
+
+
+def test_a_run_that_is_cancelled_while_a_pod_is_made_leaves_it_to_the_task(site, cluster):
+    stopped = {"killed": lambda: "canceled by test" if pods(cluster) else None, "waits_elsewhere": True}
+    with pytest.raises(StepStoppedError, match="canceled by test"):
+        site.go(step(f"{WRITE} ; sleep 60"), **stopped)
+    assert not pods(cluster)
+    assert site.row.status == "canceled"
+
+
+def test_what_is_left_of_a_run_is_deleted_once_it_has_ended(site, cluster):
+    from airflow_mlpipe.engine.bookkeeping import close_run
+    from airflow_mlpipe.engine.pods.leftover import end_pods
+
+    site.detach(step(f"{WRITE} ; sleep 60"))
+    end_pods(site.room, site.run_id)
+    # The run goes on.
+    assert [pod.metadata.deletion_timestamp for pod in pods(cluster)] == [None]
+    site.catalog.request_stop(site.run_id, "cancel", "canceled by test")
+    close_run(site.catalog, site.run_id, site.room.spec(site.catalog.get_run(site.run_id).spec_digest))
+    cluster.faults.fail("/pods", method="GET", code=0)
+    cluster.faults.fail("/pods", method="DELETE", code=503)
+    end_pods(site.room, site.run_id, pause_s=0.1)
+    # The fixture sees that it goes.
+    assert all(pod.metadata.deletion_timestamp for pod in pods(cluster))
+
+
 # --- datastores over the network
 
 

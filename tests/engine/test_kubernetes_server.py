@@ -58,3 +58,17 @@ def test_a_cancelled_run_ends_the_pod_of_a_deferred_task(site, cluster):
     site.engine.cancel(run_id)
     assert eventually(lambda: not pods(cluster), PATIENCE_S)
     assert site.end_of(run_id).status == "Canceled"
+
+
+def test_a_run_that_is_cancelled_before_the_trigger_has_begun_leaves_no_pod(site, cluster):
+    """Airflow forgets a trigger that has not begun, and tells nobody: its `on_kill` is never called."""
+    target(site, cluster, deferrable=True)
+    with site.frozen("triggerer"):
+        run_id = site.submit(shell("a", "sleep 300; echo made > @out", compute=TARGET), name="early")
+        eventually(lambda: tasks(site, run_id).get("a") == "deferred", PATIENCE_S)
+        assert pods(cluster)
+        site.catalog.request_stop(run_id, "cancel", "canceled by test")
+        site.engine.cancel(run_id)
+        assert eventually(lambda: not pods(cluster), PATIENCE_S)
+    assert site.end_of(run_id).status == "Canceled"
+    assert tasks(site, run_id)["a"] == "failed"

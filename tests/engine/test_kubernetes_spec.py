@@ -159,8 +159,10 @@ def test_a_variable_that_kubernetes_does_not_take_is_left_out():
 
 
 def test_a_template_is_laid_under_and_widens_no_rights():
+    from odd_texts import ODD
+
     template = {
-        "metadata": {"labels": {"team": "ml"}, "annotations": {"karpenter.sh/do-not-disrupt": "true"}},
+        "metadata": {"labels": {"team": "ml"}, "annotations": {"karpenter.sh/do-not-disrupt": "true", "note": ODD}},
         "spec": {
             "automountServiceAccountToken": True,
             "shareProcessNamespace": True,
@@ -171,6 +173,7 @@ def test_a_template_is_laid_under_and_widens_no_rights():
     pod = made(settings={"pod_template": template}, env={"OURS": "2"})
     assert (pod["spec"]["priorityClassName"], pod["metadata"]["labels"]["team"]) == ("high", "ml")
     assert pod["metadata"]["annotations"]["karpenter.sh/do-not-disrupt"] == "true"
+    assert pod["metadata"]["annotations"]["note"] == ODD
     assert {"FROM_TEMPLATE", "OURS"} <= {each["name"] for each in container(pod, "base")["env"]}
     assert container(pod, "base")["image"] == "user:1"
     assert pod["spec"]["automountServiceAccountToken"] is False
@@ -223,7 +226,7 @@ def test_a_cluster_that_knows_no_sidecars_is_told_apart_by_the_pod_that_it_makes
 
     deleted = []
 
-    def create(body: dict[str, Any], namespace: str) -> k8s.V1Pod:
+    def create(body: dict[str, Any], namespace: str, **_: Any) -> k8s.V1Pod:
         for each in body["spec"]["initContainers"]:
             each.pop("restartPolicy", None)
         body["metadata"]["namespace"] = namespace
@@ -234,7 +237,7 @@ def test_a_cluster_that_knows_no_sidecars_is_told_apart_by_the_pod_that_it_makes
     pods.client = SimpleNamespace(
         api_client=ApiClient(),
         create_namespaced_pod=create,
-        delete_namespaced_pod=lambda name, namespace, body: deleted.append(name),
+        delete_namespaced_pod=lambda name, namespace, **_: deleted.append(name),
     )
     ti = SimpleNamespace(dag_id="d", task_id="t", map_index=-1, try_number=1)
     with pytest.raises(ConfigError, match=r"does not know sidecar containers.* Kubernetes 1\.29"):

@@ -66,6 +66,12 @@ def test_a_default_of_another_type_is_refused():
         ParameterSpec.of("p", [1])
 
 
+def test_a_text_that_no_process_can_be_given_is_refused():
+    for make in (lambda: ParameterSpec.of("p", "a\0b"), lambda: ParameterSpec.of("p", "a").convert("a\0b")):
+        with pytest.raises(ParameterError, match=r"parameter 'p': 'a\\x00b' holds a NUL character; remove it"):
+            make()
+
+
 class TestDataInterval:
     START = ParameterSpec(name="data_interval_start", type="string", default="", interval="start")
 

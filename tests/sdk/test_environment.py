@@ -162,6 +162,11 @@ def test_refusals():
     environment.environment_variables = {"A": PipelineParameter("p", 1)}
     with pytest.raises(ParameterError, match="variable 'A' is a PipelineParameter.*params="):
         environment.to_spec()
+    for name, value in {"A=B": "x", "": "x", "A\0": "x", "A": "s3cr3t\0"}.items():
+        environment.environment_variables = {name: value}
+        with pytest.raises(ParameterError, match=r"environment 'e': variable '.*' is not allowed") as caught:
+            environment.to_spec()
+        assert "s3cr3t" not in caught.value.message
     environment.environment_variables = {}
     environment.python.conda_dependencies = "conda.yml"
     with pytest.raises(ParameterError, match=r"give CondaDependencies\.create"):

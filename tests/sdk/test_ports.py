@@ -65,6 +65,19 @@ def test_argument_of_a_wrong_type(value):
         resolve(python(["--x", value]))
 
 
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"a=b": "x"}, "params: the name 'a=b' is not allowed"),
+        ({"": "x"}, "params: the name '' is not allowed"),
+        ({"a": "x\0"}, r"params\['a'\] holds a NUL"),
+    ],
+)
+def test_params_that_could_be_no_variable_are_refused(params, said):
+    with pytest.raises(PipelineError, match=said):
+        resolve(python(params=params))
+
+
 def test_nul_is_refused():
     with pytest.raises(PipelineError, match="argument 0 holds a NUL"):
         resolve(python(["a\0b"]))

@@ -10,7 +10,7 @@ from airflow_mlpipe.errors import DigestMismatchError, ParameterError, StorageEr
 from airflow_mlpipe.model.data import OutputSpec
 from airflow_mlpipe.storage.datastore import LocalStore
 from airflow_mlpipe.storage.outputs import commit_output
-from airflow_mlpipe.storage.published import publish_copy, published_matches
+from airflow_mlpipe.storage.published import check_destination, publish_copy, published_matches
 from airflow_mlpipe.storage.stat_index import StatIndex
 from airflow_mlpipe.storage.tree import scan_tree
 
@@ -26,6 +26,11 @@ def attempt(store: LocalStore, run: str, **files: str):
     for name, text in files.items():
         store.write_bytes(f"dataset/{run}/out/sub/{name}", text.encode())
     return commit_output(SPEC, run, store)
+
+
+def test_a_destination_that_no_file_system_has_is_refused() -> None:
+    with pytest.raises(ParameterError, match=r"output 'out': destination 'a\\x00b' holds a NUL character; remove it"):
+        check_destination("out", "a\0b", "blob")
 
 
 def test_a_copy_is_the_output_and_can_be_written(store: LocalStore, tmp_path: Path) -> None:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import subprocess
 import sys
+import tempfile
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+import pytest
 from engine_site import Site, shell
+from way import Way, way_to
 
 from airflow_mlpipe.catalog.rows import StepRow
 from airflow_mlpipe.engine.attempt import Attempt
@@ -77,6 +83,35 @@ class ComputeSite(Site):
         spec = ComputeSpec(name=TARGET, type=types[kind], kind=kind, resources=resources, **given)
         self.catalog.put_compute(spec)
 
+    @contextmanager
+    def by_way(self) -> Iterator[Way]:
+        """Let the target's steps reach their engine, in the body, by a way that a test can cut."""
+        with self._way() as way:
+            yield way
+        with warnings.catch_warnings():
+            # Docker's client leaves its sockets to the garbage collector where it cannot connect.
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
+
+    @contextmanager
+    def _way(self) -> Iterator[Way]:
+        if self._cluster is None:
+            engine = self._engine.url.removeprefix("unix://")
+            # A socket's path has 107 characters at most: pytest's folders may be longer.
+            with tempfile.TemporaryDirectory() as folder, way_to(engine, f"{folder}/socket") as way:
+                self.give(engine_url=f"unix://{way.address}")
+                yield way
+            return
+        config = json.loads(self._cluster.config)
+        place = config["clusters"][0]["cluster"]
+        server = urlsplit(place["server"])
+        with way_to((server.hostname, server.port)) as way, pytest.MonkeyPatch.context() as patch:
+            place["server"] = f"https://127.0.0.1:{way.address[1]}"
+            extra = {"kube_config": json.dumps(config), "namespace": self._cluster.namespace}
+            patch.setenv("AIRFLOW_CONN_BY_WAY", json.dumps({"conn_type": "kubernetes", "extra": extra}))
+            self.give(conn_id="by_way")
+            yield way
+
     @property
     def _image(self) -> str:
         import images
@@ -87,9 +122,9 @@ class ComputeSite(Site):
         """A step on the target that runs a shell line."""
         return shell(step_id, line, **{"compute": TARGET, **fields})
 
-    def begin(self, *steps: StepSpec) -> str:
-        """Store a run of steps that reuse nothing, planned, and return its id."""
-        run_id = self.enqueue(*steps, regenerate=True)
+    def begin(self, *steps: StepSpec, **fields: Any) -> str:
+        """Store a run of steps that reuse nothing, planned, and return its id; `fields` are those of its row."""
+        run_id = self.enqueue(*steps, regenerate=True, **fields)
         self.catalog.update_run(run_id, status="Running")
         self.room = Room(self.dir, 5.0)
         self.room.run(run_id).plan()
@@ -155,6 +190,20 @@ class ComputeSite(Site):
         """A file that is kept of a step of the last run: ``outputs/...`` or ``logs/...``."""
         return (self.dir / "stores" / "store" / "runs" / self.row(step_id).step_run_id / name).read_text()
 
+    def running(self) -> bool:
+        """Whether a step of this workspace runs, as its engine has it."""
+        if self.kind == "docker":
+            from docker_site import containers
+
+            return any(container["State"] == "running" for container in containers(self, self._engine))
+        pods = self._cluster.api.list_namespaced_pod(self._cluster.namespace).items if self._cluster else []
+        ours = [pod for pod in pods if self._id in str(pod.metadata.labels)]
+        return any(status.state.running for pod in ours for status in pod.status.container_statuses or ())
+
+    @property
+    def _id(self) -> str:
+        return str(json.loads((self.dir / "config.json").read_text())["id"])
+
     def left(self) -> list[str]:
         """Return the containers or pods that are there of this workspace."""
         if self.kind == "docker":
@@ -162,9 +211,8 @@ class ComputeSite(Site):
 
             return [container["Id"] for container in containers(self, self._engine)]
         if self._cluster is not None:
-            workspace_id = json.loads((self.dir / "config.json").read_text())["id"]
             pods = self._cluster.api.list_namespaced_pod(self._cluster.namespace).items
-            return [pod.metadata.name for pod in pods if workspace_id in str(pod.metadata.labels)]
+            return [pod.metadata.name for pod in pods if self._id in str(pod.metadata.labels)]
         return []
 
     def worker(self, run_id: str, step_id: str, number: int) -> subprocess.Popen[str]:

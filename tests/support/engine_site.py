@@ -18,6 +18,7 @@ from airflow_mlpipe.catalog.catalog import Catalog
 from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES, DatastoreRow, RunRow, StepRow
 from airflow_mlpipe.engine.embedded import EmbeddedEngine
 from airflow_mlpipe.model.data import InputSpec, OutputSpec, StepOutputRef
+from airflow_mlpipe.model.parameter import ParameterSpec
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.model.step import Argument, StepSpec
 
@@ -87,14 +88,21 @@ class Site:
         self.catalog.put_datastore(DatastoreRow(name="store", url=url, is_default=True))
         self.engine = EmbeddedEngine(self.dir)
 
-    def enqueue(self, *steps: StepSpec, name: str = "p", **fields) -> str:
-        """Store a run as a submit does, without handing it to the engine."""
-        spec = PipelineSpec(name=name, steps=steps)
+    def enqueue(
+        self,
+        *steps: StepSpec,
+        name: str = "p",
+        experiment: str = "e",
+        declared: tuple[ParameterSpec, ...] = (),
+        **fields,
+    ) -> str:
+        """Store a run as a submit does, without handing it to the engine; `declared` are the pipeline's parameters."""
+        spec = PipelineSpec(name=name, steps=steps, parameters=declared)
         self.catalog.put_spec(spec.digest, spec.to_json())
         run_id = str(uuid.uuid4())
         row = RunRow(
             id=run_id,
-            experiment="e",
+            experiment=experiment,
             pipeline=name,
             spec_digest=spec.digest,
             status="Queued",

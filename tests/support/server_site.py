@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -49,6 +50,19 @@ class ServerSite(Site):
         before = self.service(name)
         before.kill()
         eventually(lambda: self.service(name) not in (None, before))
+
+    @contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """Let a service and its processes do nothing in the body."""
+        leader = self.service(name)
+        processes = [leader, *leader.children(recursive=True)]
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
 
     def stop(self) -> None:
         """End the server."""

@@ -17,7 +17,7 @@ from airflow_mlpipe.engine.pods.guard import guarded
 from airflow_mlpipe.engine.pods.joint import has_failed
 from airflow_mlpipe.engine.pods.operator import GRACE_S, StepPod
 from airflow_mlpipe.engine.pods.outcome import PodCarried, Tried, finish, sweep
-from airflow_mlpipe.engine.pods.spec import NODE, ORDER, PLACE, PodPlan, order_label
+from airflow_mlpipe.engine.pods.spec import NODE, ORDER, PLACE, VARIABLE_NAME, PodPlan, order_label
 from airflow_mlpipe.engine.pods.view import view_of
 from airflow_mlpipe.engine.pods.volumes import WorkspaceVolume
 from airflow_mlpipe.errors import ConfigError, MlpipeError
@@ -31,6 +31,7 @@ from airflow_mlpipe.execution.software import IMAGE
 from airflow_mlpipe.execution.variables import variables
 from airflow_mlpipe.model.compute import ComputeSpec, KubernetesSettings
 from airflow_mlpipe.model.environment import EnvironmentLock
+from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.model.target import effective
 from airflow_mlpipe.storage.atomic import system_errors
 
@@ -82,6 +83,11 @@ class InPods:
     def detach(self, order: Order, site: Site) -> dict[str, Any]:
         """Make a pod, or find the one of an earlier try, and return what finds it again."""
         tried = self.begin(order, site)
+        reason = order.stop()
+        if reason is not None:
+            # Asked once the pod is there: whoever ends the run from now on has it found and deleted.
+            stopped = replace(tried, order=replace(order, stop=lambda: reason))
+            finish(stopped, follow(stopped))
         settings = self._settings
         return {
             "name": tried.pod.metadata.name,
@@ -172,6 +178,7 @@ class InPods:
         image, helper = self._image(order, site, settings), self._helper(settings)
         identity = settings.credentials_secret is not None or settings.service_account is not None
         document = make_order(order, site, Reach(target=self.target.name, identity=identity, volume=volume is not None))
+        _check_variables(order.step)
         env = variables(order.step, document.context, Path(document.work) / "context.json", IMAGE)
         return PodPlan(
             order=document,
@@ -227,6 +234,16 @@ class InPods:
                 f"and collects; set it, or the workspace's setting '{HELPER_IMAGE}'"
             )
         return str(helper)
+
+
+def _check_variables(step: StepSpec) -> None:
+    """Raise a ConfigError for a variable that a pod cannot have: Kubernetes refuses its name."""
+    odd = [name for name in step.environment.variables if VARIABLE_NAME.fullmatch(name) is None]
+    if odd:
+        raise ConfigError(
+            f"step '{step.name}': environment variable {odd[0]!r} cannot be had in a pod; use letters, digits, '_', "
+            "'-' and '.', and no digit first"
+        )
 
 
 def _folder_of(order: Order) -> Path:

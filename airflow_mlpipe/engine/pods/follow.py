@@ -214,9 +214,11 @@ def _check_patience(tried: Tried, error: Exception, silent_s: float) -> None:
         assert isinstance(error, ApiException)
         raise tried.pods.told("show a pod", error) from error
     if silent_s > PATIENCE_S:
+        name, where = tried.pod.metadata.name, tried.pod.metadata.namespace
         raise UnreachableError(
             f"the cluster of connection '{tried.pods.kubernetes_conn_id}' has not answered for {silent_s:.0f} s "
-            f"({error}); pod '{tried.pod.metadata.name}' goes on, and another try finds it"
+            f"({error}); the step may go on in pod '{name}': another try finds it, and kubectl -n {where} delete pod "
+            f"{name} ends it"
         ) from error
 
 

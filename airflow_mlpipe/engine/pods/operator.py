@@ -6,10 +6,13 @@ import logging
 import re
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
 from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import generic_api_retry
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from kubernetes import client as k8s_client
 from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
@@ -17,11 +20,15 @@ from urllib3.exceptions import HTTPError
 from airflow_mlpipe.engine.pods.spec import COLLECT, PREFIX, PodPlan, pod_of
 from airflow_mlpipe.errors import ConfigError, PermissionDeniedError, ServiceError, UnreachableError
 from airflow_mlpipe.execution.pod.order import OrderPlace
+from airflow_mlpipe.model.compute import KubernetesSettings
 
 _log = logging.getLogger(__name__)
 
 GRACE_S = 10
 """Seconds that a pod gets which is ended before its time: for its step, and for what is kept of it."""
+
+CALL_S = (10.0, 30.0)
+"""How long a cluster may take to be reached, and for an answer: meanwhile nobody sees that a step is to end."""
 
 _GONE_WITHIN_S = 60.0
 _LOOK_S = 0.5
@@ -68,6 +75,13 @@ class StepPod(KubernetesPodOperator):
         )
         self._plan = plan
 
+    @cached_property
+    def client(self) -> k8s_client.CoreV1Api:
+        """What asks the cluster. A call is made once: whoever makes it decides whether it is made again."""
+        made = super().client
+        made.api_client.rest_client.pool_manager.connection_pool_kw["retries"] = False
+        return made
+
     def execute(self, context: Any) -> None:
         """Refuse: see the class."""
         raise NotImplementedError("a step's pod is carried by airflow_mlpipe.engine.pods.carrier")
@@ -82,7 +96,7 @@ class StepPod(KubernetesPodOperator):
     @property
     def where(self) -> str:
         """The namespace of the pods."""
-        return self.namespace or self.hook.get_namespace() or self._incluster_namespace or "default"
+        return namespace_of(self._plan.settings, self.hook)
 
     def make(self, context: Any) -> k8s.V1Pod:
         """Make the pod and return it as the cluster has it.
@@ -95,7 +109,9 @@ class StepPod(KubernetesPodOperator):
 
         def create() -> k8s.V1Pod:
             body = self.client.api_client.sanitize_for_serialization(wanted)
-            return self.client.create_namespaced_pod(body=body, namespace=wanted.metadata.namespace)
+            return self.client.create_namespaced_pod(
+                body=body, namespace=wanted.metadata.namespace, _request_timeout=CALL_S
+            )
 
         try:
             self.pod = self.ask("make a pod", create)
@@ -123,7 +139,11 @@ class StepPod(KubernetesPodOperator):
         """
         where = self.where
         selector = f"{self._selector},{CHECKED}!=True"
-        return self.ask("list pods", lambda: self.client.list_namespaced_pod(where, label_selector=selector).items)
+
+        def listed() -> list[k8s.V1Pod]:
+            return self.client.list_namespaced_pod(where, label_selector=selector, _request_timeout=CALL_S).items
+
+        return self.ask("list pods", listed)
 
     @property
     def _selector(self) -> str:
@@ -132,7 +152,7 @@ class StepPod(KubernetesPodOperator):
     def look(self, pod: k8s.V1Pod) -> k8s.V1Pod | None:
         """Return the pod as it is now, None if it is gone. One request: see :meth:`is_passing` for what it raises."""
         try:
-            seen = self.client.read_namespaced_pod(pod.metadata.name, pod.metadata.namespace)
+            seen = self.client.read_namespaced_pod(pod.metadata.name, pod.metadata.namespace, _request_timeout=CALL_S)
         except ApiException as error:
             if error.status == 404:
                 return None
@@ -143,7 +163,8 @@ class StepPod(KubernetesPodOperator):
         """Return pods of this step run as they are now, as :meth:`look` does for one of them."""
         if len(pods) == 1:
             return [self.look(pods[0])]
-        listed = self.client.list_namespaced_pod(pods[0].metadata.namespace, label_selector=self._selector).items
+        where = pods[0].metadata.namespace
+        listed = self.client.list_namespaced_pod(where, label_selector=self._selector, _request_timeout=CALL_S).items
         there = {pod.metadata.uid: pod for pod in listed}
         return [there.get(pod.metadata.uid) for pod in pods]
 
@@ -173,6 +194,7 @@ class StepPod(KubernetesPodOperator):
                     pod.metadata.name,
                     pod.metadata.namespace,
                     body=k8s.V1DeleteOptions(grace_period_seconds=grace_s),
+                    _request_timeout=CALL_S,
                 )
             except ApiException as error:
                 if error.status != 404:
@@ -184,7 +206,7 @@ class StepPod(KubernetesPodOperator):
         """Leave a pod that has ended to whoever looks into it. Errors are those of :meth:`end`."""
         body = {"metadata": {"labels": {CHECKED: "True"}}}
         name, where = pod.metadata.name, pod.metadata.namespace
-        self.ask("label a pod", lambda: self.client.patch_namespaced_pod(name, where, body))
+        self.ask("label a pod", lambda: self.client.patch_namespaced_pod(name, where, body, _request_timeout=CALL_S))
 
     def read_log(self, pod: k8s.V1Pod, container: str, *, follow: bool, since_s: int | None, timeout_s: Any) -> Any:
         """Open the log of a container, each line with its time."""
@@ -210,6 +232,7 @@ class StepPod(KubernetesPodOperator):
                 container=container,
                 tail_lines=_TAIL_LINES,
                 _preload_content=False,
+                _request_timeout=CALL_S,
             )
             text = response.data.decode("utf-8", "backslashreplace")
         except (ApiException, HTTPError, OSError):
@@ -220,7 +243,9 @@ class StepPod(KubernetesPodOperator):
         """Return the last events of a pod, oldest first; none if this user may not read them."""
         selector = f"involvedObject.name={pod.metadata.name}"
         try:
-            found = self.client.list_namespaced_event(pod.metadata.namespace, field_selector=selector).items
+            found = self.client.list_namespaced_event(
+                pod.metadata.namespace, field_selector=selector, _request_timeout=CALL_S
+            ).items
         except (ApiException, HTTPError, OSError):
             return []
         return [f"{event.reason}: {' '.join((event.message or '').split())}" for event in found[-_EVENTS:]]
@@ -253,6 +278,17 @@ class StepPod(KubernetesPodOperator):
         if error.status in (400, 404, 422):
             return ConfigError(f"{text}: {said}")
         return UnreachableError(f"{text}: {error.status} {said}")
+
+
+def namespace_of(settings: KubernetesSettings, hook: Any) -> str:
+    """Return the namespace of a target's pods: its own, the connection's, or that of the pod which this process is in.
+
+    Args:
+        settings: of the target.
+        hook: Airflow's, of its connection.
+    """
+    inside = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+    return settings.namespace or hook.get_namespace() or (inside.exists() and inside.read_text()) or "default"
 
 
 def _template(given: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -40,7 +40,9 @@ PLACE = f"{PREFIX}/place"
 """Annotation: folder of the default datastore with the pod's order."""
 
 _FILES, _OWN, _TEMPORARY, _SHARED_MEMORY = "mlpipe-files", "mlpipe-own", "mlpipe-tmp", "mlpipe-shm"
-_VARIABLE_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+VARIABLE_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+"""What every version of Kubernetes takes as the name of a variable."""
+
 _SLACK_S = 60
 
 
@@ -194,7 +196,7 @@ def _step(plan: PodPlan, node: int) -> k8s.V1Container:
             k8s.V1EnvVar(name=name, value=_literal(value))
             for name, value in plan.env.items()
             # Others Kubernetes does not take; the context document has what they would have told.
-            if _VARIABLE_NAME.fullmatch(name)
+            if VARIABLE_NAME.fullmatch(name)
         ],
         working_dir=f"{plan.order.work}/code",
         volume_mounts=mounts,

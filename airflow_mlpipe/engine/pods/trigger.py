@@ -23,6 +23,9 @@ from airflow_mlpipe.model.compute import KubernetesSettings
 LOOK_S = 2.0
 """How often the pod is looked at, and a reason to end the step asked for."""
 
+LOOK_WITHIN_S = 10.0
+"""How long a look may take, tries of the hook's own included: meanwhile the step's lease is not renewed."""
+
 CANCEL_S = 5.0
 """How long Airflow has to end the task of a cancelled run, which ends the pod. Woken then, it would not start again."""
 
@@ -65,8 +68,8 @@ class PodTrigger(BaseTrigger):
                 if stopped_by is not None:
                     await asyncio.sleep(CANCEL_S if stopped_by == "cancel" else 0)
                     break
-                asked = asyncio.gather(*(hook.get_pod(name, self.found_by["namespace"]) for name in self._names))
-                views = [view_of(pod) for pod in await asked]
+                looks = (hook.get_pod(name, self.found_by["namespace"]) for name in self._names)
+                views = [view_of(pod) for pod in await asyncio.wait_for(asyncio.gather(*looks), LOOK_WITHIN_S)]
                 view = awaited(views)
                 heard_s = time.monotonic()
                 # Also of a pod that has ended: its step ran until a moment ago.
@@ -85,7 +88,8 @@ class PodTrigger(BaseTrigger):
                 # Whatever it is, the task has its own way to find out.
                 if time.monotonic() - heard_s > PATIENCE_S:
                     break
-                self.log.warning("pod '%s' cannot be looked at now: %s", self.found_by["name"], error)
+                told = str(error) or type(error).__name__
+                self.log.warning("pod '%s' cannot be looked at now: %s", self.found_by["name"], told)
             await asyncio.sleep(LOOK_S)
         waited = {"spent_s": {**waits.spent_s}}
         yield TriggerEvent({"found_by": self.found_by, "token": self.token, "waited": waited})
