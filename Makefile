@@ -38,7 +38,7 @@ help:
 	@echo "make format       let ruff rewrite what it can"
 	@echo "make compose-demo start docker-compose.yaml, with secrets made for it, and run examples/digits on it"
 	@echo "make emulators    install servers that stand for S3, Azure and Google Cloud Storage; without them their tests skip"
-	@echo "make constraints  resolve every dependency anew into constraints.txt"
+	@echo "make constraints  pin what setup.cfg asks for and constraints.txt lacks; UPGRADE=1 moves all pins"
 	@echo "make clean        remove the environment, caches and the embedded workspace"
 
 .PHONY: demo
@@ -82,9 +82,10 @@ format: $(VENV)/dev.stamp
 
 .PHONY: constraints
 constraints:
-	@$(FIND_UV) { sed '/^[^#]/,$$d' constraints.txt; \
-	  $$UV pip compile --quiet setup.cfg --all-extras --python "$(PYTHON)" --upgrade --no-header --no-annotate; } > .constraints.new
-	@mv .constraints.new constraints.txt
+	@cp constraints.txt .constraints.new
+	@$(FIND_UV) $$UV pip compile --quiet setup.cfg --all-extras --python "$(PYTHON)" $(if $(UPGRADE),--upgrade) \
+	  --no-header --no-annotate --output-file .constraints.new >/dev/null
+	@sed -i '/^[^#]/,$$d' constraints.txt && cat .constraints.new >>constraints.txt && rm .constraints.new
 
 # Each in an environment of its own: what they need does not fit beside Airflow, and is no part of the product.
 EMULATORS := $(VENV)/emulators

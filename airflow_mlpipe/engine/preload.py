@@ -32,8 +32,11 @@ def preload() -> None:
     from airflow.sdk.listener import get_listener_manager
     from airflow.sdk.plugins_manager import integrate_macros_plugins
 
+    from airflow_mlpipe.model.base import build_models
+
     for module in (*_MODULES, *(name for name in _IF_INSTALLED if find_spec(name) is not None)):
         importlib.import_module(module)
+    build_models()
     # Both remember their answer, for which all installed distributions are searched for plugins.
     get_listener_manager()
     integrate_macros_plugins()

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from airflow_mlpipe.errors import ConfigError
 from airflow_mlpipe.sdk import registry
@@ -125,7 +126,11 @@ def open_or_make(path: Path, config: WorkspaceConfig) -> tuple[Path, WorkspaceCo
 
 
 def _moved(folder: Path, config: WorkspaceConfig) -> WorkspaceConfig:
-    """Return `config`; if the folder was moved since its datastores were registered, point them to where it is now."""
+    """Return `config`; if the folder was moved since its datastores were registered, point them to where it is now.
+
+    A catalog on a server has other users, and the folder may be a copy on another machine: there only a datastore
+    that is no longer where it was registered, and is here, was moved.
+    """
     # One that may only be read stays as it is: store_url tells where its datastores are.
     if config.folder == str(folder) or not config.folder or not os.access(folder, os.W_OK):
         return config
@@ -134,7 +139,7 @@ def _moved(folder: Path, config: WorkspaceConfig) -> WorkspaceConfig:
     catalog = Catalog.open(catalog_url(folder, config))
     for row in catalog.list_datastores():
         url = store_url(row.url, folder, config)
-        if url != row.url:
+        if url != row.url and (not config.catalog_conn or (_is_there(url) and not _is_there(row.url))):
             row.url = url
             catalog.put_datastore(row)
     catalog.close()
@@ -142,6 +147,10 @@ def _moved(folder: Path, config: WorkspaceConfig) -> WorkspaceConfig:
     write_config(folder / FILE, config)
     registry.remember(folder)
     return config
+
+
+def _is_there(url: str) -> bool:
+    return Path(unquote(urlsplit(url).path)).is_dir()
 
 
 def _register_stores(catalog: Catalog, folder: Path, store: str | None, known: Collection[str]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -230,6 +231,19 @@ def test_moved_workspace_keeps_its_data(tmp_path):
     assert moved.default_store.read_bytes("data/x") == b"1"
     assert moved.get_default_datastore().name == "workspaceblobstore"
     assert Workspace.get("w") == moved
+
+
+def test_a_copy_of_a_workspace_leaves_the_catalog_it_shares_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLPIPE_CATALOG_CONN", f"sqlite:///{tmp_path}/shared.db")
+    made = Workspace.create("w", path=tmp_path / "first")
+    made.default_store.write_bytes("data/x", b"1")
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+    for folder in ("second", "first"):
+        assert Workspace.from_config(tmp_path / folder).default_store.root == made.default_store.root
+    (tmp_path / "first").rename(tmp_path / "third")
+    moved = Workspace.from_config(tmp_path / "third").default_store
+    assert moved.root == tmp_path / "third/.mlpipe/stores/workspaceblobstore"
+    assert moved.read_bytes("data/x") == b"1"
 
 
 def test_set_default_datastore(workspace):

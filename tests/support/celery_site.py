@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +31,17 @@ REDIS = shutil.which("redis-server")
 COMPOSE = Path(__file__).parents[2] / "docker-compose.yaml"
 BUCKET = "mlpipe"
 PASSWORD = "for-tests"
+QUICK = {
+    "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "2",
+    "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "5",
+    "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "2",
+    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+    "SCHEDULER__TASK_QUEUED_TIMEOUT": "30",
+    "SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "2",
+}
+"""How soon Airflow takes something for lost: a deployment waits longer; a test that kills need not."""
 
 
 def missing() -> str | None:
@@ -52,8 +63,10 @@ class CelerySite:
         processes: what runs, by name.
     """
 
-    def __init__(self, folder: Path, database: postgres.Server, store: str, broker: str) -> None:
-        self.folder, self.database = folder, database
+    def __init__(
+        self, folder: Path, database: postgres.Server, store: str, broker: str, waits: Mapping[str, str] = QUICK
+    ) -> None:
+        self.folder, self.database, self._waits = folder, database, waits
         self.url = f"http://127.0.0.1:{emulators.free_port()}"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._env = self._environment(store, broker)
@@ -186,15 +199,7 @@ class CelerySite:
             "DAG_PROCESSOR__STALE_BUNDLE_CLEANUP_INTERVAL": "0",
             "DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg://{rest}",
             "DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"postgresql+asyncpg://{rest}",
-            # A deployment waits longer; a test need not.
-            "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "2",
-            "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "5",
-            "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
-            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "2",
-            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
-            "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
-            "SCHEDULER__TASK_QUEUED_TIMEOUT": "30",
-            "SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "2",
+            **self._waits,
         }
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "MLPIPE_"))}
         return {
@@ -245,13 +250,13 @@ def _listens(port: int) -> bool:
 
 
 @contextmanager
-def running(folder: Path, workers: int = 2, slots: int = 4) -> Iterator[CelerySite]:
-    """Run all of it with some workers."""
+def running(folder: Path, workers: int = 2, slots: int = 4, waits: Mapping[str, str] = QUICK) -> Iterator[CelerySite]:
+    """Run all of it with some workers. `waits` are settings beside those of docker-compose.yaml."""
     with ExitStack() as stack:
         database = stack.enter_context(postgres.running())
         store = stack.enter_context(emulators.s3())
         broker = stack.enter_context(redis(folder))
-        site = CelerySite(folder, database, store, broker)
+        site = CelerySite(folder, database, store, broker, waits)
         stack.callback(site.stop)
         for name in ("api-server", "dag-processor"):
             site.start(name)
