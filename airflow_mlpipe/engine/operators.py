@@ -251,8 +251,10 @@ def _asked_again(run: EngineRun, pause_s: float) -> AirflowRescheduleException:
 def _deferral(detached: StepDetached, run: EngineRun) -> TaskDeferred:
     """Return what gives a task's slot back until its step, which goes on by itself, has ended."""
     from airflow_mlpipe.engine.pods.trigger import PodTrigger
+    from airflow_mlpipe.engine.settings import placed
 
+    # The triggerer may be another machine, whose folder lies elsewhere.
     trigger = PodTrigger(
-        workspace=str(run.room.folder), run_id=run.row.id, token=detached.token, found_by=detached.found_by
+        workspace=placed(run.room.folder), run_id=run.row.id, token=detached.token, found_by=detached.found_by
     )
     return TaskDeferred(trigger=trigger, method_name=RESUME)

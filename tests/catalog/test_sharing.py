@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,29 @@ def test_a_folder_joins_what_the_environment_names(tmp_path: Path):
     assert stat.S_IMODE((folder / "config.json").stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     catalog.close()
+
+
+def test_processes_of_one_number_join_with_a_folder_at_once(tmp_path: Path):
+    """As containers do: here they are threads."""
+    url = f"sqlite:///{tmp_path}/catalog.db"
+    catalog = Catalog.create(url)
+    catalog.name_workspace(TEAM)
+    catalog.close()
+    folder = tmp_path / "machine"
+    gate = threading.Barrier(8)
+
+    def join(number: int) -> None:
+        for lease_ttl_s in range(10):
+            gate.wait(20)
+            # Other settings each time, so that there is something to write.
+            settings = json.dumps({"lease_ttl_s": 10 * number + lease_ttl_s + 1})
+            join_workspace(folder, {"MLPIPE_CATALOG_CONN": url, "MLPIPE_SETTINGS": settings})
+
+    with ThreadPoolExecutor(8) as pool:
+        for joined in [pool.submit(join, number) for number in range(8)]:
+            joined.result()
+    assert json.loads((folder / "config.json").read_text())["workspace_name"] == "team"
+    assert {path.name for path in folder.iterdir()} == {"config.json", "work"}
 
 
 def test_a_folder_of_another_workspace_is_refused(tmp_path: Path):

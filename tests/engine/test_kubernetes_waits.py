@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -192,3 +193,17 @@ def test_lines_a_little_out_of_order_are_not_lost():
 def test_empty_lines_and_text_that_looks_like_a_time_stay_as_they_are():
     lines = [(stamp(1), ""), (stamp(2), f"{stamp(9)} printed"), (stamp(3), "  spaces  ")]
     assert followed(Log(lines, [2])) == [text for _, text in lines]
+
+
+def test_who_waits_elsewhere_has_the_folder_of_its_own_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from airflow_mlpipe.engine.flight import StepDetached
+    from airflow_mlpipe.engine.operators import _deferral
+
+    run: Any = SimpleNamespace(room=SimpleNamespace(folder=tmp_path), row=SimpleNamespace(id="1"))
+
+    def workspace() -> str | None:
+        return _deferral(StepDetached({}, None), run).trigger.serialize()[1]["workspace"]
+
+    assert workspace() == str(tmp_path)
+    monkeypatch.setenv("MLPIPE_WORKSPACE", str(tmp_path))
+    assert workspace() is None

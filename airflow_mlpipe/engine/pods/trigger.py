@@ -37,13 +37,13 @@ class PodTrigger(BaseTrigger):
     all triggers.
 
     Args:
-        workspace: folder of the workspace.
+        workspace: folder of the workspace, or None for the one named by ``MLPIPE_WORKSPACE``.
         run_id: the run.
         token: of the step's lease, or None.
         found_by: what finds the pod again.
     """
 
-    def __init__(self, workspace: str, run_id: str, token: str | None, found_by: dict[str, Any]) -> None:
+    def __init__(self, workspace: str | None, run_id: str, token: str | None, found_by: dict[str, Any]) -> None:
         super().__init__()
         self.workspace = workspace
         self.run_id = run_id
@@ -121,7 +121,7 @@ class PodTrigger(BaseTrigger):
             stop = room.catalog.stop_of(self.run_id)
             return None if stop is None else stop.by
         except MlpipeError as error:
-            self.log.warning("the catalog of workspace '%s' does not answer now: %s", self.workspace, error.message)
+            self.log.warning("the catalog of run %s does not answer now: %s", self.run_id, error.message)
             return None
 
     def _release(self) -> None:
