@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_mlpipe.engine.operator_waits import OperatorWaits, first_event, trigger_failed
+from airflow_mlpipe.engine.settings import placed
 from airflow_mlpipe.engine.sign_of_life import SignOfLife
 
 GO_ON = "go_on"
@@ -44,7 +45,7 @@ class OperatorTrigger(BaseTrigger):
     ``on_kill`` is called, in a thread.
 
     Args:
-        workspace: folder of the workspace.
+        workspace: folder of the workspace, or None for the one named by ``MLPIPE_WORKSPACE``.
         run_id: the run.
         token: of the step's lease, or None.
         waits_for: the other trigger: ``path`` of its class, its ``arguments``, and ``fails_at``, in seconds since
@@ -55,7 +56,7 @@ class OperatorTrigger(BaseTrigger):
 
     def __init__(
         self,
-        workspace: str,
+        workspace: str | None,
         run_id: str,
         token: str | None,
         waits_for: dict[str, Any],
@@ -178,7 +179,8 @@ def deferral(waits: OperatorWaits) -> TaskDeferred:
     context = waits.job.context
     return TaskDeferred(
         trigger=OperatorTrigger(
-            workspace=context.workspace,
+            # The triggerer may be another machine, whose folder lies elsewhere.
+            workspace=placed(context.workspace),
             run_id=context.run_id,
             token=waits.token,
             waits_for={"path": path, "arguments": arguments, "fails_at": fails_at},

@@ -17,11 +17,11 @@ _log = logging.getLogger(__name__)
 class SignOfLife:
     """Gives signs of life for a step that no worker is busy with. It blocks: a trigger calls it in threads."""
 
-    def __init__(self, workspace: str, run_id: str, token: str | None) -> None:
+    def __init__(self, workspace: str | None, run_id: str, token: str | None) -> None:
         """Speak for a step of a run.
 
         Args:
-            workspace: folder of the workspace.
+            workspace: folder of the workspace, or None for the one named by ``MLPIPE_WORKSPACE``.
             run_id: the run.
             token: of the step's lease, or None if it has none.
         """
@@ -45,7 +45,7 @@ class SignOfLife:
             stop = room.catalog.stop_of(self._run_id)
             return None if stop is None else stop.by
         except MlpipeError as error:
-            _log.warning("the catalog of workspace '%s' does not answer now: %s", self._workspace, error.message)
+            _log.warning("the catalog of run %s does not answer now: %s", self._run_id, error.message)
             return None
 
     def release(self) -> None:

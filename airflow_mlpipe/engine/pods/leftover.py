@@ -117,7 +117,7 @@ def _is_over(room: Room, run_id: str) -> bool:
     return room.catalog.get_run(run_id).status in FINAL_RUN_STATUSES
 
 
-def _delete(client: Any, pod: Any, grace_s: int, within_s: float) -> None:
+def _delete(client: Any, pod: Any, grace_s: int, within_s: tuple[float, float]) -> None:
     from kubernetes.client import models as k8s
     from kubernetes.client.exceptions import ApiException
 

@@ -10,13 +10,12 @@ from typing import Any
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_mlpipe.engine.flight import BEATS
 from airflow_mlpipe.engine.pods.follow import PATIENCE_S
 from airflow_mlpipe.engine.pods.joint import awaited, is_decided
 from airflow_mlpipe.engine.pods.operator import GRACE_S
 from airflow_mlpipe.engine.pods.view import view_of
 from airflow_mlpipe.engine.pods.waits import Waits
-from airflow_mlpipe.engine.room import Room, room_of
+from airflow_mlpipe.engine.sign_of_life import SignOfLife
 from airflow_mlpipe.errors import MlpipeError
 from airflow_mlpipe.model.compute import KubernetesSettings
 
@@ -49,7 +48,7 @@ class PodTrigger(BaseTrigger):
         self.run_id = run_id
         self.token = token
         self.found_by = found_by
-        self._renewed_s = time.monotonic()
+        self._life = SignOfLife(workspace, run_id, token)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes it again in another process."""
@@ -64,7 +63,7 @@ class PodTrigger(BaseTrigger):
         heard_s = time.monotonic()
         while True:
             try:
-                stopped_by = await asyncio.to_thread(self._beat)
+                stopped_by = await asyncio.to_thread(self._life.beat)
                 if stopped_by is not None:
                     await asyncio.sleep(CANCEL_S if stopped_by == "cancel" else 0)
                     break
@@ -103,30 +102,10 @@ class PodTrigger(BaseTrigger):
             deleted = [hook.delete_pod(name, where, GRACE_S) for name in self._names]
             failed = [each for each in await asyncio.gather(*deleted, return_exceptions=True) if each is not None]
         finally:
-            await asyncio.to_thread(self._release)
+            await asyncio.to_thread(self._life.release)
         if failed:
             raise failed[0]
 
     @property
     def _names(self) -> list[str]:
         return [self.found_by["name"], *(each["name"] for each in self.found_by.get("others", ()))]
-
-    def _beat(self) -> str | None:
-        """Give a sign of life for the step, and tell what ends its run, ``cancel`` or ``failure``, or None."""
-        room = self._room()
-        try:
-            if self.token is not None and time.monotonic() - self._renewed_s > room.leases.ttl_s / BEATS:
-                room.catalog.renew_lease(self.token, room.leases.ttl_s)
-                self._renewed_s = time.monotonic()
-            stop = room.catalog.stop_of(self.run_id)
-            return None if stop is None else stop.by
-        except MlpipeError as error:
-            self.log.warning("the catalog of run %s does not answer now: %s", self.run_id, error.message)
-            return None
-
-    def _release(self) -> None:
-        if self.token is not None:
-            self._room().catalog.release_lease(self.token)
-
-    def _room(self) -> Room:
-        return room_of(self.workspace, 1.0)
