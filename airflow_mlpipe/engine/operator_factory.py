@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _KEPT = ("do_xcom_push", "multiple_outputs")
 """Arguments of every operator that change what this one does; the others are its task's."""
 
+_EXTRAS = {"airflow_mlpipe.engine.azure_batch": "batch"}
+"""Modules of ours that are made of a provider's, and the extra that brings it."""
+
 
 def check_operators(spec: PipelineSpec, parameters: Mapping[str, Any]) -> None:
     """Make the operator of each step that is one, with paths and addresses that stand for the real ones.
@@ -97,6 +100,8 @@ def operator_class(step: StepSpec) -> type[BaseOperator]:
 
 
 def _where_from(module: str) -> str:
+    if module in _EXTRAS:
+        return f"; install its provider: pip install 'airflow-mlpipe[{_EXTRAS[module]}]'"
     if not module.startswith("airflow.providers."):
         return "; put it where Airflow's processes find it, on PYTHONPATH or in its plugins folder"
     words = module.split(".")[2:]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shlex
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ from airflow_mlpipe import (
     Workspace,
 )
 from airflow_mlpipe.errors import NotSupportedError, PipelineError
+from airflow_mlpipe.model.operator_call import OperatorCall
+from airflow_mlpipe.model.step import StepSpec
 
 pytestmark = pytest.mark.airflow
 
@@ -146,6 +149,16 @@ def test_cancelling_here_ends_the_job_there(ws, service):
     job = service.tasks[-1]["job"]
     assert service.asked.count(("POST", f"/jobs/{job}/terminate")) == 1
     assert service.jobs[job]["state"] == "completed"
+
+
+def test_a_provider_that_is_not_there_is_named(monkeypatch):
+    from airflow_mlpipe.engine.operator_factory import operator_class
+
+    monkeypatch.setitem(sys.modules, "airflow.providers.microsoft.azure.operators.batch", None)
+    monkeypatch.delitem(sys.modules, "airflow_mlpipe.engine.azure_batch", raising=False)
+    call = OperatorCall(path="airflow_mlpipe.engine.azure_batch.AzureBatchJob")
+    with pytest.raises(PipelineError, match=r"cannot be imported: .*pip install 'airflow-mlpipe\[batch\]'"):
+        operator_class(StepSpec(id="a", name="a", kind="operator", operator=call))
 
 
 @pytest.mark.parametrize(
