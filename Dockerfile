@@ -20,6 +20,8 @@ RUN /opt/uv/bin/uv pip install --python /opt/venv/bin/python ${PIP_INDEX_URL:+--
  -c constraints.txt -r setup.cfg $(printf -- '--extra %s ' $(echo "${EXTRAS}" | tr , ' '))
 COPY airflow_mlpipe airflow_mlpipe
 RUN /opt/uv/bin/uv pip install --python /opt/venv/bin/python ${PIP_INDEX_URL:+--default-index "${PIP_INDEX_URL}"} --no-deps .
+# Finds what a build leaves behind.
+LABEL airflow-mlpipe.stage=build
 
 FROM ${PYTHON}
 RUN apt-get update -qq \
