@@ -114,6 +114,8 @@ class StepContainer(DockerOperator):
         """
         with refusals(self.engine.url):
             self.cli.start(self.id)
+        # It runs: an engine that is away from now on is for whoever follows it.
+        with suppress(UnreachableError):
             self._pid = int(self.state()["Pid"])
 
     def state(self) -> Mapping[str, Any]:

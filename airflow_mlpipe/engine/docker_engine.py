@@ -6,6 +6,7 @@ Imports nothing of Airflow: a submit, which only asks what an image is, need not
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ USUAL_URL = "unix:///var/run/docker.sock"
 
 CALL_TIMEOUT_S = 30
 """How long the engine may take for an answer to anything but a wait."""
+
+_LOOK_S = 0.05
 
 LABEL = "airflow-mlpipe"
 WORKSPACE_LABEL = f"{LABEL}.workspace"
@@ -112,6 +115,23 @@ class DockerEngine:
             going = isinstance(cause, APIError) and cause.status_code == 409 and "in progress" in str(cause)
             if not gone and not going:
                 raise
+            if going:
+                self._wait_until_gone(container)
+
+    def _wait_until_gone(self, container: str) -> None:
+        """Wait until a container that somebody removes has given its name back; not longer than for an answer."""
+        from docker.errors import NotFound
+
+        deadline = time.monotonic() + CALL_TIMEOUT_S
+        while time.monotonic() < deadline:
+            try:
+                with refusals(self.url):
+                    self.client.inspect_container(container)
+            except ServiceError as error:
+                if isinstance(error.__cause__, NotFound):
+                    return
+                raise
+            time.sleep(_LOOK_S)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_mlpipe.engine.operator_waits import OperatorWaits, first_event, trigger_failed
 from airflow_mlpipe.engine.settings import placed
-from airflow_mlpipe.engine.sign_of_life import SignOfLife
+from airflow_mlpipe.engine.sign_of_life import SOONEST_S, SignOfLife
 
 GO_ON = "go_on"
 """What the deferred task of such a step is called back by; the operator's own method stands in the arguments."""
@@ -25,10 +25,6 @@ LOOK_S = 2.0
 
 CANCEL_S = 5.0
 """How long Airflow has to end the task of a cancelled run. Woken then, it would not start again."""
-
-SOONEST_S = 2.0
-"""How soon it fires: Airflow fails a task that is queued again before its scheduler has heard that its process has
-ended, which may take a second."""
 
 _LEAVE_S = 5.0
 

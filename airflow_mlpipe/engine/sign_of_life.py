@@ -9,6 +9,10 @@ from airflow_mlpipe.engine.flight import BEATS
 from airflow_mlpipe.engine.room import Room, room_of
 from airflow_mlpipe.errors import MlpipeError
 
+SOONEST_S = 2.0
+"""How soon a trigger fires: Airflow fails a task that is queued again before its scheduler has heard that its process
+has ended, which may take a second."""
+
 _PATIENCE_S = 1.0
 
 _log = logging.getLogger(__name__)

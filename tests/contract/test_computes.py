@@ -45,6 +45,9 @@ IN_PODS = pytest.mark.parametrize("place", [KUBERNETES], indirect=True)
 
 pytestmark = pytest.mark.airflow
 
+STAY = "trap 'exit 1' TERM; sleep 60 & wait"
+"""Until it is asked to end; one that does not listen has a grace, which other tests wait for."""
+
 WRITE = "echo said; echo kept > outputs/note.txt; echo made > @out"
 
 
@@ -88,7 +91,7 @@ def place(request: pytest.FixtureRequest, sites) -> Iterator[ComputeSite]:
 
 @contextmanager
 def impatience() -> Iterator[None]:
-    """Give engines and clusters, in the body, a second or two where they have half a minute, or minutes."""
+    """Give engines and clusters, in the body, parts of a second where they have half a minute, or minutes."""
     from airflow.providers.cncf.kubernetes import kubernetes_helper_functions as provider
 
     from airflow_mlpipe.engine import container, container_run, docker_engine
@@ -96,12 +99,12 @@ def impatience() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         for module in (container, docker_engine):
-            patch.setattr(module, "CALL_TIMEOUT_S", 1)
+            patch.setattr(module, "CALL_TIMEOUT_S", 0.3)
         patch.setattr(container_run, "RETURN_S", 0.5)
-        patch.setattr(operator, "CALL_S", (1.0, 1.0))
-        patch.setattr(trigger, "LOOK_WITHIN_S", 1.0)
+        patch.setattr(operator, "CALL_S", (0.3, 0.3))
+        patch.setattr(trigger, "LOOK_WITHIN_S", 0.3)
         for module in (follow, trigger):
-            patch.setattr(module, "PATIENCE_S", 1.0)
+            patch.setattr(module, "PATIENCE_S", 0.5)
         # Between the provider's own tries.
         patch.setattr(provider, "_default_wait", lambda _: 0.1)
         yield
@@ -156,7 +159,7 @@ def test_an_output_that_is_not_written(place: ComputeSite) -> None:
 @EVERYWHERE
 def test_timeout(place: ComputeSite) -> None:
     with pytest.raises(ExecutionError, match="was ended after its timeout of 1 s"):
-        place.go(place.step(f"{WRITE} ; sleep 60", timeout_s=1.0))
+        place.go(place.step(f"{WRITE} ; {STAY}", timeout_s=1.0))
     assert place.row().result_id is None
 
 
@@ -165,7 +168,7 @@ def test_cancel(place: ComputeSite) -> None:
         place.catalog.request_stop(place.run_id, "cancel", "canceled by a test")
 
     with pytest.raises(StepStoppedError, match="canceled by a test"):
-        place.go(place.step(f"{WRITE} ; sleep 60"), on_line=stop)
+        place.go(place.step(f"{WRITE} ; {STAY}"), on_line=stop)
     assert place.row().result_id is None
 
 
@@ -216,7 +219,7 @@ def test_the_engine_is_away_for_a_while(place: ComputeSite) -> None:
 @IN_ENGINES
 def test_the_engine_does_not_come_back_in_time(place: ComputeSite) -> None:
     """A container whose engine is gone is ended, for its end could not be told; a pod goes on, and is found again."""
-    step = place.step("sleep 4; echo made > @out")
+    step = place.step("echo up; sleep 4; echo made > @out")
     with place.by_way() as way:
         run_id = place.begin(step)
         with meanwhile(lambda: place.go(step, run_id)) as ending:
@@ -345,7 +348,8 @@ def running(place: ComputeSite, ending: Future) -> None:
     def found() -> bool:
         if ending.done():
             ending.result()
-        return place.running()
+        # Before its lines come whoever runs it may still be about to begin to follow it.
+        return place.running() and (place.kind == "deferred" or place.lines == ["up"])
 
     eventually(found)
 

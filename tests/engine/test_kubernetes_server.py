@@ -71,4 +71,4 @@ def test_a_run_that_is_cancelled_before_the_trigger_has_begun_leaves_no_pod(site
         site.engine.cancel(run_id)
         assert eventually(lambda: not pods(cluster), PATIENCE_S)
     assert site.end_of(run_id).status == "Canceled"
-    assert tasks(site, run_id)["a"] == "failed"
+    eventually(lambda: tasks(site, run_id)["a"] == "failed")

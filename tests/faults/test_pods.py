@@ -139,11 +139,10 @@ def test_what_staging_says_is_told(site, cluster):
 def test_success_without_an_answer_is_a_failure(site, cluster):
     with meanwhile(lambda: site.go(step(f"{WRITE} ; sleep 3"))) as ending:
         pod = site.running(ending)
-        cluster.faults.signal(pod.metadata.name, "mlpipe-collect", "SIGKILL")
-        site.cluster.api.read_namespaced_pod(pod.metadata.name, cluster.namespace)
-        # It is started again; without its order it cannot answer.
+        # Started again it reads its order anew, and cannot answer without: so that goes first.
         place = site.dir / "stores/store" / pod.metadata.annotations["airflow-mlpipe/place"] / "order.json"
         place.unlink()
+        cluster.faults.signal(pod.metadata.name, "mlpipe-collect", "SIGKILL")
         with pytest.raises(ExecutionError, match="has left no answer: its outputs were not collected"):
             ending.result(60)
     assert site.row.result_id is None

@@ -15,7 +15,7 @@ from airflow_mlpipe.engine.pods.joint import awaited, is_decided
 from airflow_mlpipe.engine.pods.operator import GRACE_S
 from airflow_mlpipe.engine.pods.view import view_of
 from airflow_mlpipe.engine.pods.waits import Waits
-from airflow_mlpipe.engine.sign_of_life import SignOfLife
+from airflow_mlpipe.engine.sign_of_life import SOONEST_S, SignOfLife
 from airflow_mlpipe.errors import MlpipeError
 from airflow_mlpipe.model.compute import KubernetesSettings
 
@@ -60,7 +60,7 @@ class PodTrigger(BaseTrigger):
         settings = KubernetesSettings.model_validate(self.found_by["settings"])
         waits = Waits.of(self.found_by["target"], self.found_by["step"], settings, self.found_by["timeout_s"])
         hook = AsyncKubernetesHook(conn_id=settings.conn_id)
-        heard_s = time.monotonic()
+        begun_s = heard_s = time.monotonic()
         while True:
             try:
                 stopped_by = await asyncio.to_thread(self._life.beat)
@@ -90,6 +90,7 @@ class PodTrigger(BaseTrigger):
                 told = str(error) or type(error).__name__
                 self.log.warning("pod '%s' cannot be looked at now: %s", self.found_by["name"], told)
             await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(max(0.0, begun_s + SOONEST_S - time.monotonic()))
         waited = {"spent_s": {**waits.spent_s}}
         yield TriggerEvent({"found_by": self.found_by, "token": self.token, "waited": waited})
 
