@@ -12,9 +12,13 @@ if docker image inspect "$image" >/dev/null 2>&1; then
   echo "$image is there already" >&2
   exit 0
 fi
+# Not through a pipe: half of a system would become an image, too.
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
 mmdebstrap --quiet --variant=minbase --include=ca-certificates,python3.11,python3.11-venv,python-is-python3 \
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
   --dpkgopt='path-exclude=/usr/share/locale/*' \
   --customize-hook='copy-in /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs' \
-  bookworm - ${MLPIPE_DEBIAN_MIRROR:+"$MLPIPE_DEBIAN_MIRROR"} |
-  docker import --change 'ENV LANG=C.UTF-8' --change 'ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt' --change 'CMD ["python"]' - "$image"
+  bookworm "$folder/system.tar" ${MLPIPE_DEBIAN_MIRROR:+"$MLPIPE_DEBIAN_MIRROR"}
+docker import --change 'ENV LANG=C.UTF-8' --change 'ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt' \
+  --change 'CMD ["python"]' "$folder/system.tar" "$image"
