@@ -74,6 +74,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposeSite]:
     if (reason := container_engine.missing()) is not None:
         pytest.skip(reason)
     with compose_site.running(tmp_path_factory.mktemp("compose")) as site:
+        if (reason := site.unconnected()) is not None:
+            pytest.skip(reason)
         yield site
 
 

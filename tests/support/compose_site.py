@@ -17,6 +17,7 @@ import emulators
 
 ROOT = Path(__file__).parents[2]
 SWITCH = "MLPIPE_COMPOSE"
+BASE = "mlpipe-local/python:3.11"
 IMAGE = "mlpipe-tests/compose:0.1.0"
 PROJECT = "mlpipe-tests-compose"
 LEFT_OUT = (".*", "__pycache__", "*.egg-info", "build", "dist", "tests", "bench", "docs")
@@ -78,6 +79,16 @@ class ComposeSite:
         ids = self.run(f"docker ps --quiet --filter label=com.docker.compose.project={PROJECT}").split()
         told = json.loads(self.run(f"docker inspect {' '.join(ids)}"))
         return {about["Config"]["Labels"]["com.docker.compose.service"]: about for about in told}
+
+    def unconnected(self) -> str | None:
+        """Return why this engine connects no containers with each other, or None."""
+        name = f"{PROJECT}-probe"
+        said = self.run(
+            f"docker network create {name} && docker run --rm --network {name} {BASE} true && echo connected; "
+            f"docker network rm {name} || true",
+            check=False,
+        )
+        return None if "connected" in said.split() else f"the engine makes no network: {' '.join(said.split())[-300:]}"
 
     def secret(self, name: str) -> str:
         """A value of ``.env``."""
