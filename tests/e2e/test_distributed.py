@@ -11,7 +11,6 @@ from engine_site import Site, eventually
 from server_site import mlpipe
 
 from airflow_mlpipe.catalog.catalog import Catalog
-from airflow_mlpipe.model.compute import ComputeSpec
 from airflow_mlpipe.model.distribution import Distribution
 from airflow_mlpipe.model.step import Argument, StepSpec
 
@@ -74,15 +73,3 @@ def test_a_rank_that_fails_and_ranks_of_a_run_that_is_cancelled(site: Site):
     site.catalog.request_stop(run_id, "cancel", "cancelled by a test")
     assert site.end_of(run_id).status == "Canceled"
     eventually(lambda: not any(Path(f"/proc/{file.read_text().strip()}").exists() for file in files))
-
-
-def test_nodes_that_a_parameter_holds_are_refused_on_a_cluster(site: Site):
-    site.catalog.put_compute(ComputeSpec(name="pods", type="KubernetesCompute", kind="kubernetes"))
-    two_nodes = Distribution(kind="pytorch", nodes=2)
-    step = ranks("true", compute="pods").model_copy(update={"distribution": two_nodes})
-    ended = site.run(step, name="pods")
-    assert ended.status == "Failed"
-    assert (
-        "2 nodes on compute target 'pods' would be 2 pods, and a step is one pod"
-        in site.catalog.step(ended.id, "s").error
-    )
