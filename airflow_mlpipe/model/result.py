@@ -48,6 +48,16 @@ class TreeManifest(Frozen):
         """Sum of the sizes of all files."""
         return sum(e.size_bytes for e in self.entries)
 
+    @property
+    def files(self) -> int:
+        """Number of files."""
+        return sum(e.type in ("file", "exec") for e in self.entries)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is one file rather than a folder."""
+        return [e.path for e in self.entries] == [""]
+
 
 class OutputRecord(Frozen):
     """Where one output of a step lies and what it is.
@@ -71,6 +81,22 @@ class OutputRecord(Frozen):
     files: int = 0
     is_file: bool = False
     stored: Digest | None = None
+
+    @classmethod
+    def of(
+        cls, name: str, datastore: str, path: str, manifest: TreeManifest, stored: Digest | None = None
+    ) -> OutputRecord:
+        """Return the record of an output whose content is `manifest`; the other arguments are its attributes."""
+        return cls(
+            name=name,
+            datastore=datastore,
+            path=path,
+            digest=manifest.digest,
+            size_bytes=manifest.size_bytes,
+            files=manifest.files,
+            is_file=manifest.is_file,
+            stored=stored,
+        )
 
 
 class MetricRecord(Frozen):

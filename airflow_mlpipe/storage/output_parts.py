@@ -10,16 +10,15 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from stat import S_ISLNK
 
-from airflow_mlpipe.errors import DigestMismatchError, ExecutionError, MissingDataError, StorageError
+from airflow_mlpipe.errors import DigestMismatchError, ExecutionError, MissingDataError
 from airflow_mlpipe.model.data import OutputSpec
 from airflow_mlpipe.model.result import OutputRecord, TreeEntry, TreeManifest
 from airflow_mlpipe.storage.atomic import system_errors
 from airflow_mlpipe.storage.datastore import LocalStore, Store
 from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.manifests import read_manifest, write_manifest
-from airflow_mlpipe.storage.outputs import attempt_path
+from airflow_mlpipe.storage.outputs import attempt_path, sealed
 from airflow_mlpipe.storage.sealing import seal
 from airflow_mlpipe.storage.tree import manifest_of, variant_of
 from airflow_mlpipe.storage.walk import walk
@@ -53,21 +52,15 @@ def describe_part(
     if not place.exists() and not place.is_symlink():
         return None
     if isinstance(store, LocalStore):
-        with system_errors(f"find output '{spec.name}' at", place):
-            is_link = S_ISLNK(place.lstat().st_mode)
-        if is_link:
-            raise StorageError(f"output '{spec.name}' is a link ('{place}'); write a file or a folder instead")
-        seal(walk(place))
-        found = walk(place)
-        manifest = manifest_of(found, variant_of(None), None)
+        manifest = manifest_of(sealed(spec.name, place), variant_of(None), None)
         relative = place.relative_to(store.root).as_posix()
     else:
         from airflow_mlpipe.storage.remote_outputs import described
 
-        found, manifest = described(spec.name, place)
+        _, manifest = described(spec.name, place)
         relative = attempt_path(spec.kind, step_run_id, spec.name)
     write_manifest(manifest, _keeper(store, manifests))
-    return _record(spec.name, store, relative, manifest)
+    return OutputRecord.of(spec.name, store.name, relative, manifest)
 
 
 def upload_part(part: OutputRecord, store: Store, place: Path) -> None:
@@ -150,23 +143,11 @@ def put_together(
             "again"
         )
     write_manifest(manifest, _keeper(store, manifests))
-    return _record(spec.name, store, relative, manifest).model_copy(update={"stored": stored})
+    return OutputRecord.of(spec.name, store.name, relative, manifest, stored)
 
 
 def _keeper(store: Store, manifests: Documents) -> Documents:
     return store if isinstance(store, LocalStore) else manifests
-
-
-def _record(name: str, store: Store, relative: str, manifest: TreeManifest) -> OutputRecord:
-    return OutputRecord(
-        name=name,
-        datastore=store.name,
-        path=relative,
-        digest=manifest.digest,
-        size_bytes=manifest.size_bytes,
-        files=sum(1 for entry in manifest.entries if entry.type in ("file", "exec")),
-        is_file=[entry.path for entry in manifest.entries] == [""],
-    )
 
 
 def _files_of(part: OutputRecord, keeper: Documents) -> tuple[TreeEntry, ...]:

@@ -27,6 +27,7 @@ from airflow_mlpipe.storage.datastore import LocalStore, Store
 from airflow_mlpipe.storage.documents import Documents
 from airflow_mlpipe.storage.garbage import remove_tree
 from airflow_mlpipe.storage.manifests import write_manifest
+from airflow_mlpipe.storage.records import Walk
 from airflow_mlpipe.storage.sealing import seal
 from airflow_mlpipe.storage.selection import walk_source
 from airflow_mlpipe.storage.stat_index import StatIndex
@@ -78,23 +79,28 @@ def commit_output(
         assert place is not None and manifests is not None
         return commit_remote(spec.name, place, relative, store, manifests)
     path = store.path_of(relative)
-    with system_errors(f"find output '{spec.name}' at", path):
+    manifest = manifest_of(sealed(spec.name, path), variant_of(None), index)
+    write_manifest(manifest, store)
+    return OutputRecord.of(spec.name, store.name, relative, manifest)
+
+
+def sealed(name: str, path: Path) -> Walk:
+    """Make what was written of an output durable and read-only, and return what is there.
+
+    Args:
+        name: of the output port.
+        path: where it was written, in a folder of this machine.
+
+    Raises:
+        MissingDataError: if nothing was.
+        StorageError: for a link, one that leaves the output, a device, or bytes that cannot be made durable.
+    """
+    with system_errors(f"find output '{name}' at", path):
         status = path.lstat()
     if S_ISLNK(status.st_mode):
-        raise StorageError(f"output '{spec.name}' is a link ('{path}'); write a file or a folder instead")
+        raise StorageError(f"output '{name}' is a link ('{path}'); write a file or a folder instead")
     seal(walk(path))
-    found = walk(path)
-    manifest = manifest_of(found, variant_of(None), index)
-    write_manifest(manifest, store)
-    return OutputRecord(
-        name=spec.name,
-        datastore=store.name,
-        path=relative,
-        digest=manifest.digest,
-        size_bytes=manifest.size_bytes,
-        files=sum(1 for entry in manifest.entries if entry.type in ("file", "exec")),
-        is_file=found.is_file,
-    )
+    return walk(path)
 
 
 def verify_output(record: OutputRecord, store: Store, index: StatIndex | None = None) -> str | None:

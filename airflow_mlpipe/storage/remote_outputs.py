@@ -46,16 +46,7 @@ def commit_remote(name: str, place: Path, target: str, store: RemoteStore, manif
     files = store.put(place, target) if found.records else []
     stored = stored_identity(_only_these(target, {file.path for file in files}, store), target)
     write_manifest(manifest, manifests)
-    return OutputRecord(
-        name=name,
-        datastore=store.name,
-        path=target,
-        digest=manifest.digest,
-        size_bytes=manifest.size_bytes,
-        files=len(manifest.entries),
-        is_file=found.is_file,
-        stored=stored,
-    )
+    return OutputRecord.of(name, store.name, target, manifest, stored)
 
 
 def described(name: str, place: Path) -> tuple[Walk, TreeManifest]:
