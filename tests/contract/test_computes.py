@@ -12,12 +12,12 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 
 import pytest
-from compute_site import CONNECTION, ComputeSite, meanwhile
+from compute_site import ComputeSite, meanwhile, sites_by_kind
 from engine_site import eventually
 from odd_texts import NAMES, ODD, PLACE, assert_told, telling
 
@@ -51,32 +51,10 @@ STAY = "trap 'exit 1' TERM; sleep 60 & wait"
 WRITE = "echo said; echo kept > outputs/note.txt; echo made > @out"
 
 
-def connection(cluster) -> str:
-    import json
-
-    extra = {"kube_config": cluster.config, "namespace": cluster.namespace}
-    return json.dumps({"conn_type": "kubernetes", "extra": extra})
-
-
 @pytest.fixture(scope="module")
-def sites(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict]:
-    """The workspaces of this module by kind, made when they are needed."""
-    made: dict[str, ComputeSite] = {}
-
-    def site_of(kind: str) -> ComputeSite:
-        if kind not in made:
-            engine = request.getfixturevalue("docker_engine") if kind == "docker" else None
-            in_pods = kind in ("kubernetes", "deferred")
-            cluster = request.getfixturevalue("session_cluster") if in_pods else None
-            folder = tmp_path_factory.mktemp(kind).resolve() / "a b $HOME 100%#é"
-            folder.mkdir()
-            if cluster is not None:
-                patch.setenv(CONNECTION, connection(cluster))
-            made[kind] = ComputeSite(folder, kind, engine, cluster)
-        return made[kind]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIRFLOW__WORKERS__API_RETRY_WAIT_MIN", "0.1")
+def sites(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable]:
+    """The workspaces of this module by kind."""
+    with sites_by_kind(request, tmp_path_factory, lambda site: None) as site_of:
         yield site_of
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from compute_site import CONNECTION, TARGET, ComputeSite
+from compute_site import TARGET, ComputeSite, sites_by_kind
 from engine_site import eventually
-from pod_site import connection
 
 from airflow_mlpipe.catalog.rows import DatastoreRow
 from airflow_mlpipe.errors import StepFailedError
@@ -39,29 +38,17 @@ run = Run.get_context()
 
 
 @pytest.fixture(scope="module")
-def sites(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict]:
-    """The workspaces of this module by kind, made when they are needed; steps run in an image with our light core."""
-    made: dict[str, ComputeSite] = {}
+def sites(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable]:
+    """The workspaces of this module by kind; steps run in an image with our light core."""
 
-    def site_of(kind: str) -> ComputeSite:
-        if kind not in made:
-            engine = request.getfixturevalue("docker_engine") if kind == "docker" else None
-            in_pods = kind in ("kubernetes", "deferred")
-            cluster = request.getfixturevalue("session_cluster") if in_pods else None
-            folder = tmp_path_factory.mktemp(kind).resolve() / "a b $HOME 100%#é"
-            folder.mkdir()
-            if cluster is not None:
-                patch.setenv(CONNECTION, connection(cluster))
-            made[kind] = site = ComputeSite(folder, kind, engine, cluster)
-            if engine is not None:
-                site.give(image=request.getfixturevalue("mlpipe_image"))
-            elif cluster is not None:
-                site.give(image=cluster.image("mlpipe"))
-            fill(site)
-        return made[kind]
+    def prepare(site: ComputeSite) -> None:
+        if site.kind == "docker":
+            site.give(image=request.getfixturevalue("mlpipe_image"))
+        elif site.kind != "local":
+            site.give(image=request.getfixturevalue("session_cluster").image("mlpipe"))
+        fill(site)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIRFLOW__WORKERS__API_RETRY_WAIT_MIN", "0.1")
+    with sites_by_kind(request, tmp_path_factory, prepare) as site_of:
         yield site_of
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from email.message import Message
 from typing import Any
+
+from json_server import json_server
 
 UBUNTU = {"publisher": "canonical", "offer": "0001-com-ubuntu-server-jammy", "sku": "22_04-lts", "version": "latest"}
 
@@ -93,33 +93,11 @@ def batch() -> Iterator[Batch]:
     """Run a stand-in in this block."""
     place = Batch()
 
-    class Handler(BaseHTTPRequestHandler):
-        def _serve(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            body = json.loads(self.rfile.read(length)) if length else {}
-            path = self.path.partition("?")[0]
-            place.accounts.add(self.headers.get("Authorization", "").partition(":")[0])
-            place.asked.append((self.command, path))
-            status, document = place.answer(self.command, path.strip("/").split("/"), body)
-            answer = b"" if document is None else json.dumps(document).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json; odata=minimalmetadata")
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
+    def answer(method: str, path: str, body: dict[str, Any], headers: Message) -> tuple[int, Any]:
+        asked = path.partition("?")[0]
+        place.accounts.add(headers.get("Authorization", "").partition(":")[0])
+        place.asked.append((method, asked))
+        return place.answer(method, asked.strip("/").split("/"), body)
 
-        do_GET = do_POST = do_DELETE = _serve  # noqa: N815 - the library's names
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    place.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with json_server(answer, "application/json; odata=minimalmetadata") as place.url:
         yield place
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

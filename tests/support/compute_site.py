@@ -237,3 +237,36 @@ def _work(folder: str, run_id: str, step_id: str, number: str) -> None:
 
 if __name__ == "__main__":
     _work(*sys.argv[1:])
+
+
+@contextmanager
+def sites_by_kind(
+    request: pytest.FixtureRequest, folders: pytest.TempPathFactory, fill: Callable[[ComputeSite], None]
+) -> Iterator[Callable[[str], ComputeSite]]:
+    """Give what returns the workspace of a kind, for tests that share it; made, and filled, when it is first asked for.
+
+    Args:
+        request: of the fixture that shares them; it has the engine and the cluster.
+        folders: where they lie, under names that need quoting.
+        fill: is given each new one.
+    """
+    made: dict[str, ComputeSite] = {}
+
+    def site_of(kind: str) -> ComputeSite:
+        if kind not in made:
+            engine = request.getfixturevalue("docker_engine") if kind == "docker" else None
+            in_pods = kind in ("kubernetes", "deferred")
+            cluster = request.getfixturevalue("session_cluster") if in_pods else None
+            folder = folders.mktemp(kind).resolve() / "a b $HOME 100%#é"
+            folder.mkdir()
+            if cluster is not None:
+                from pod_site import connection
+
+                patch.setenv(CONNECTION, connection(cluster))
+            made[kind] = ComputeSite(folder, kind, engine, cluster)
+            fill(made[kind])
+        return made[kind]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW__WORKERS__API_RETRY_WAIT_MIN", "0.1")
+        yield site_of

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from email.message import Message
 from typing import Any
+
+from json_server import json_server
 
 
 class Databricks:
@@ -63,31 +63,11 @@ def databricks() -> Iterator[Databricks]:
     """Run a stand-in in this block."""
     place = Databricks()
 
-    class Handler(BaseHTTPRequestHandler):
-        def _serve(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            query = dict(pair.split("=", 1) for pair in self.path.partition("?")[2].split("&") if "=" in pair)
-            body = {**query, **(json.loads(self.rfile.read(length)) if length else {})}
-            place.tokens.add(self.headers.get("Authorization", ""))
-            answer = json.dumps(place.answer(self.command, self.path.partition("?")[0], body)).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
+    def answer(method: str, path: str, body: dict[str, Any], headers: Message) -> tuple[int, Any]:
+        asked, _, query = path.partition("?")
+        told = dict(pair.split("=", 1) for pair in query.split("&") if "=" in pair)
+        place.tokens.add(headers.get("Authorization", ""))
+        return 200, place.answer(method, asked, {**told, **body})
 
-        do_GET = do_POST = _serve  # noqa: N815 - the library's names
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    place.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with json_server(answer) as place.url:
         yield place
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
