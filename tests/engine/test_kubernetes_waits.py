@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -207,3 +208,28 @@ def test_who_waits_elsewhere_has_the_folder_of_its_own_machine(tmp_path: Path, m
     assert workspace() == str(tmp_path)
     monkeypatch.setenv("MLPIPE_WORKSPACE", str(tmp_path))
     assert workspace() is None
+
+
+def test_a_tls_connection_that_breaks_is_asked_again_later():
+    """The library's own reading of such an error fails."""
+    from kubernetes import client
+    from kubernetes.client.exceptions import ApiException
+
+    from airflow_mlpipe.engine.pods.operator import asking_once, is_passing
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1)
+                connection.sendall(b"no TLS here")
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        configuration = client.Configuration(host=f"https://127.0.0.1:{server.getsockname()[1]}")
+        api = asking_once(client.CoreV1Api(client.ApiClient(configuration)))
+        with pytest.raises(ApiException, match="SSL") as caught:
+            api.read_namespaced_pod("a", "default")
+        thread.join()
+    assert is_passing(caught.value)

@@ -77,10 +77,8 @@ class StepPod(KubernetesPodOperator):
 
     @cached_property
     def client(self) -> k8s_client.CoreV1Api:
-        """What asks the cluster. A call is made once: whoever makes it decides whether it is made again."""
-        made = super().client
-        made.api_client.rest_client.pool_manager.connection_pool_kw["retries"] = False
-        return made
+        """What asks the cluster; see :func:`asking_once`."""
+        return asking_once(super().client)
 
     def execute(self, context: Any) -> None:
         """Refuse: see the class."""
@@ -263,14 +261,14 @@ class StepPod(KubernetesPodOperator):
         except ApiException as error:
             raise self.told(what, error) from error
         except (HTTPError, OSError) as error:
-            raise UnreachableError(
-                f"the cluster of connection '{self.kubernetes_conn_id}' does not answer ({error}); cannot {what}"
-            ) from error
+            raise self._silent(what, error) from error
 
     def told(self, what: str, error: ApiException) -> Exception:
         """Return what an answer of the cluster means."""
         text = f"the cluster of connection '{self.kubernetes_conn_id}' does not {what} in namespace '{self.where}'"
         said = " ".join(str(_message_of(error)).split())
+        if not error.status:
+            return self._silent(what, said)
         if error.status in (401, 403):
             return PermissionDeniedError(f"{text}: {said}; see the rights in the guide to Kubernetes")
         if error.status == 409 and "already exists" in said:
@@ -278,6 +276,29 @@ class StepPod(KubernetesPodOperator):
         if error.status in (400, 404, 422):
             return ConfigError(f"{text}: {said}")
         return UnreachableError(f"{text}: {error.status} {said}")
+
+    def _silent(self, what: str, reason: object) -> UnreachableError:
+        return UnreachableError(
+            f"the cluster of connection '{self.kubernetes_conn_id}' does not answer ({reason}); cannot {what}"
+        )
+
+
+def asking_once(client: k8s_client.CoreV1Api) -> k8s_client.CoreV1Api:
+    """Let a call be made once: whoever makes it decides whether it is made again. Returns the same client."""
+    rest = client.api_client.rest_client
+    rest.pool_manager.connection_pool_kw["retries"] = False
+    request = rest.request
+
+    def asked(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return request(*args, **kwargs)
+        except ApiException as error:
+            # A broken TLS connection has no answer, and the library itself fails where it reads one from the error.
+            error.body = error.body or b""
+            raise
+
+    rest.request = asked
+    return client
 
 
 def namespace_of(settings: KubernetesSettings, hook: Any) -> str:
