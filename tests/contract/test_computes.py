@@ -73,13 +73,14 @@ def impatience() -> Iterator[None]:
     from airflow.providers.cncf.kubernetes import kubernetes_helper_functions as provider
 
     from airflow_mlpipe.engine import container, container_run, docker_engine
-    from airflow_mlpipe.engine.pods import follow, operator, trigger
+    from airflow_mlpipe.engine.pods import asking, follow, operator, trigger
 
     with pytest.MonkeyPatch.context() as patch:
         for module in (container, docker_engine):
             patch.setattr(module, "CALL_TIMEOUT_S", 0.3)
         patch.setattr(container_run, "RETURN_S", 0.5)
-        patch.setattr(operator, "CALL_S", (0.3, 0.3))
+        for module in (asking, operator):
+            patch.setattr(module, "CALL_S", (0.3, 0.3))
         patch.setattr(trigger, "LOOK_WITHIN_S", 0.3)
         for module in (follow, trigger):
             patch.setattr(module, "PATIENCE_S", 0.5)

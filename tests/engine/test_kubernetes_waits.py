@@ -215,7 +215,7 @@ def test_a_tls_connection_that_breaks_is_asked_again_later():
     from kubernetes import client
     from kubernetes.client.exceptions import ApiException
 
-    from airflow_mlpipe.engine.pods.operator import asking_once, is_passing
+    from airflow_mlpipe.engine.pods.asking import asking_once, is_passing
 
     with socket.create_server(("127.0.0.1", 0)) as server:
 

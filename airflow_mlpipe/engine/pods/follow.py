@@ -15,9 +15,9 @@ from typing import Any
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
+from airflow_mlpipe.engine.pods.asking import is_passing
 from airflow_mlpipe.engine.pods.joint import awaited, has_failed, is_over
 from airflow_mlpipe.engine.pods.log import PodLog
-from airflow_mlpipe.engine.pods.operator import is_passing
 from airflow_mlpipe.engine.pods.outcome import Tried
 from airflow_mlpipe.engine.pods.spec import BASE
 from airflow_mlpipe.engine.pods.view import PodView, view_of

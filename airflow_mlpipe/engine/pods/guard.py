@@ -62,17 +62,28 @@ def main() -> None:
     # Only now: nearly always it is not needed.
     from kubernetes import client
 
+    from airflow_mlpipe.engine.pods.asking import asking_once, patiently
+
     configuration = client.Configuration()
     for name, value in told["configuration"].items():
         setattr(configuration, name, value)
-    api = client.CoreV1Api(client.ApiClient(configuration))
-    for name, namespace, uid in told["pods"]:
-        options = client.V1DeleteOptions(
-            grace_period_seconds=told["grace_s"], preconditions=client.V1Preconditions(uid=uid)
-        )
-        # One that is gone is fine, and each of the others has its own turn.
-        with suppress(client.ApiException):
-            api.delete_namespaced_pod(name, namespace, body=options)
+    api = asking_once(client.CoreV1Api(client.ApiClient(configuration)))
+    patiently(told["pods"], lambda pod: _is_ended(api, pod, told["grace_s"]))
+
+
+def _is_ended(api: Any, pod: Sequence[str], grace_s: int) -> bool:
+    """Delete a pod; returns whether there is nothing more to be done."""
+    from kubernetes.client import ApiException
+    from urllib3.exceptions import HTTPError
+
+    from airflow_mlpipe.engine.pods.asking import delete_pod, is_passing
+
+    name, namespace, uid = pod
+    try:
+        delete_pod(api, name, namespace, grace_s, uid)
+    except (ApiException, HTTPError, OSError) as error:
+        return not is_passing(error)
+    return True
 
 
 if __name__ == "__main__":

@@ -13,9 +13,8 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES
 from airflow_mlpipe.errors import MlpipeError, NotFoundError
@@ -23,11 +22,6 @@ from airflow_mlpipe.model.compute import KubernetesSettings
 
 if TYPE_CHECKING:
     from airflow_mlpipe.engine.room import Room
-
-PATIENCE_S = 300.0
-"""How long a cluster that does not answer is asked again."""
-
-_PAUSE_S = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -50,23 +44,19 @@ def end_elsewhere(room: Room, run_id: str) -> None:
     )
 
 
-def end_pods(room: Room, run_id: str, pause_s: float = _PAUSE_S) -> None:
+def end_pods(room: Room, run_id: str, pause_s: float | None = None) -> None:
     """Delete the pods of a run that has ended. What a cluster refuses is logged.
 
     Args:
         room: the workspace.
         run_id: the run; if it goes on again, its pods are left alone.
-        pause_s: until a cluster that does not answer is asked again.
+        pause_s: until a cluster that does not answer is asked again; None for the usual pause.
     """
-    deadline = time.monotonic() + PATIENCE_S
-    waiting = _targets(room, run_id)
-    while waiting:
-        waiting = [target for target in waiting if not _ended(room, run_id, target)]
-        if waiting and time.monotonic() > deadline:
-            _log.error("run %s: no answer for %g s; its pods may be left", run_id, PATIENCE_S)
-            return
-        if waiting:
-            time.sleep(pause_s)
+    from airflow_mlpipe.engine.pods.asking import PATIENCE_S, PAUSE_S, patiently
+
+    targets = _targets(room, run_id)
+    if patiently(targets, lambda target: _ended(room, run_id, target), PAUSE_S if pause_s is None else pause_s):
+        _log.error("run %s: no answer for %g s; its pods may be left", run_id, PATIENCE_S)
 
 
 def _targets(room: Room, run_id: str) -> list[KubernetesSettings]:
@@ -94,7 +84,8 @@ def _ended(room: Room, run_id: str, settings: KubernetesSettings) -> bool:
     from kubernetes.client.exceptions import ApiException
     from urllib3.exceptions import HTTPError
 
-    from airflow_mlpipe.engine.pods.operator import CALL_S, CHECKED, GRACE_S, is_passing, namespace_of
+    from airflow_mlpipe.engine.pods.asking import CALL_S, delete_pod, is_passing
+    from airflow_mlpipe.engine.pods.operator import CHECKED, GRACE_S, namespace_of
     from airflow_mlpipe.engine.pods.spec import RUN, WORKSPACE
 
     labels = f"{WORKSPACE}={room.config.get('id', '')},{RUN}={run_id},{CHECKED}!=True"
@@ -104,7 +95,7 @@ def _ended(room: Room, run_id: str, settings: KubernetesSettings) -> bool:
         for pod in client.list_namespaced_pod(where, label_selector=labels, _request_timeout=CALL_S).items:
             # Asked behind the list: a run that was taken up again makes pods only once it is not ended any more.
             if pod.metadata.deletion_timestamp is None and _is_over(room, run_id):
-                _delete(client, pod, GRACE_S, CALL_S)
+                delete_pod(client, pod.metadata.name, where, GRACE_S, pod.metadata.uid)
                 _log.warning("run %s has ended; its pod '%s' was left and is deleted", run_id, pod.metadata.name)
     except (ApiException, HTTPError, OSError, AirflowException) as error:
         if is_passing(error):
@@ -115,19 +106,6 @@ def _ended(room: Room, run_id: str, settings: KubernetesSettings) -> bool:
 
 def _is_over(room: Room, run_id: str) -> bool:
     return room.catalog.get_run(run_id).status in FINAL_RUN_STATUSES
-
-
-def _delete(client: Any, pod: Any, grace_s: int, within_s: tuple[float, float]) -> None:
-    from kubernetes.client import models as k8s
-    from kubernetes.client.exceptions import ApiException
-
-    # This one, and none that has its name by now.
-    options = k8s.V1DeleteOptions(grace_period_seconds=grace_s, preconditions=k8s.V1Preconditions(uid=pod.metadata.uid))
-    try:
-        client.delete_namespaced_pod(pod.metadata.name, pod.metadata.namespace, body=options, _request_timeout=within_s)
-    except ApiException as error:
-        if error.status != 404:
-            raise
 
 
 def main(workspace: str, run_id: str) -> None:

@@ -17,6 +17,7 @@ from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
+from airflow_mlpipe.engine.pods.asking import CALL_S, asking_once, delete_pod
 from airflow_mlpipe.engine.pods.spec import COLLECT, PREFIX, PodPlan, pod_of
 from airflow_mlpipe.errors import ConfigError, PermissionDeniedError, ServiceError, UnreachableError
 from airflow_mlpipe.execution.pod.order import OrderPlace
@@ -27,14 +28,10 @@ _log = logging.getLogger(__name__)
 GRACE_S = 10
 """Seconds that a pod gets which is ended before its time: for its step, and for what is kept of it."""
 
-CALL_S = (10.0, 30.0)
-"""How long a cluster may take to be reached, and for an answer: meanwhile nobody sees that a step is to end."""
-
 _GONE_WITHIN_S = 60.0
 _LOOK_S = 0.5
 _EVENTS = 8
 _TAIL_LINES = 20
-_TRANSIENT = frozenset({409, 429, 500, 502, 503, 504})
 
 CHECKED = f"{PREFIX}/kept"
 """Label of a pod that is kept to be looked into: no later try takes it over."""
@@ -148,7 +145,7 @@ class StepPod(KubernetesPodOperator):
         return ",".join(f"{name}={value}" for name, value in self._plan.labels.items())
 
     def look(self, pod: k8s.V1Pod) -> k8s.V1Pod | None:
-        """Return the pod as it is now, None if it is gone. One request: see :meth:`is_passing` for what it raises."""
+        """Return the pod as it is now, None if it is gone. One request: see ``is_passing`` for what it raises."""
         try:
             seen = self.client.read_namespaced_pod(pod.metadata.name, pod.metadata.namespace, _request_timeout=CALL_S)
         except ApiException as error:
@@ -185,20 +182,8 @@ class StepPod(KubernetesPodOperator):
 
     def delete(self, pod: k8s.V1Pod, grace_s: int = GRACE_S) -> None:
         """Delete a pod. One that is gone is fine; errors are those of :meth:`end`."""
-
-        def delete() -> None:
-            try:
-                self.client.delete_namespaced_pod(
-                    pod.metadata.name,
-                    pod.metadata.namespace,
-                    body=k8s.V1DeleteOptions(grace_period_seconds=grace_s),
-                    _request_timeout=CALL_S,
-                )
-            except ApiException as error:
-                if error.status != 404:
-                    raise
-
-        self.ask("delete a pod", delete)
+        name, where = pod.metadata.name, pod.metadata.namespace
+        self.ask("delete a pod", lambda: delete_pod(self.client, name, where, grace_s))
 
     def keep(self, pod: k8s.V1Pod) -> None:
         """Leave a pod that has ended to whoever looks into it. Errors are those of :meth:`end`."""
@@ -283,24 +268,6 @@ class StepPod(KubernetesPodOperator):
         )
 
 
-def asking_once(client: k8s_client.CoreV1Api) -> k8s_client.CoreV1Api:
-    """Let a call be made once: whoever makes it decides whether it is made again. Returns the same client."""
-    rest = client.api_client.rest_client
-    rest.pool_manager.connection_pool_kw["retries"] = False
-    request = rest.request
-
-    def asked(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return request(*args, **kwargs)
-        except ApiException as error:
-            # A broken TLS connection has no answer, and the library itself fails where it reads one from the error.
-            error.body = error.body or b""
-            raise
-
-    rest.request = asked
-    return client
-
-
 def namespace_of(settings: KubernetesSettings, hook: Any) -> str:
     """Return the namespace of a target's pods: its own, the connection's, or that of the pod which this process is in.
 
@@ -322,13 +289,6 @@ def _template(given: dict[str, Any] | None) -> dict[str, Any] | None:
 
 class _ExistsError(Exception):
     """There is a pod of that name."""
-
-
-def is_passing(error: BaseException) -> bool:
-    """Whether a failed request may do better in a while."""
-    if isinstance(error, ApiException):
-        return error.status in _TRANSIENT or not error.status
-    return isinstance(error, (HTTPError, OSError))
 
 
 def _message_of(error: ApiException) -> str:
