@@ -25,7 +25,7 @@ def close_run(catalog: Catalog, run_id: str, spec: PipelineSpec, error: str | No
         catalog: the workspace's catalog.
         run_id: the run.
         spec: its pipeline.
-        error: why the run failed, where no step is to blame.
+        error: why the run failed, where no step is to blame and nobody has said why it was to stop.
     """
     now = datetime.now(UTC)
     stop = catalog.stop_of(run_id)
@@ -67,8 +67,9 @@ def _verdict(
     failed = sorted((row for row in rows.values() if row.status == "failed"), key=lambda row: str(row.ended_at))
     if failed:
         return "Failed", (failed[0].error or f"step '{failed[0].name}' failed").splitlines()[0]
-    if error is not None or stop is not None:
-        return "Failed", error or (stop.reason if stop is not None else None)
+    # Who asked for the end knew the cause; whoever closes the run may only see that some task failed.
+    if stop is not None or error is not None:
+        return "Failed", error if stop is None else stop.reason
     ended = next((row for row in rows.values() if row.status == "canceled" and row.error), None)
     if ended is not None:
         return "Failed", str(ended.error).splitlines()[0]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.errors import ConfigError
 from airflow_mlpipe.execution.context import current_context
@@ -23,12 +24,10 @@ def provide_credentials() -> None:
     Raises:
         UsageError: if what was lent cannot be read.
     """
+    add_connection_resolver(_known_here, last=True)
     context = current_context()
-    if context is None:
-        add_connection_resolver(server_connection, last=True)
-        return
-    lend(Path(context.workspace), borrowed())
-    add_connection_resolver(_not_lent, last=True)
+    if context is not None:
+        lend(Path(context.workspace), borrowed())
 
 
 def credentials_of(workspace: Workspace, name: str) -> dict[str, Any]:
@@ -45,7 +44,10 @@ def credentials_of(workspace: Workspace, name: str) -> dict[str, Any]:
     return {} if is_folder(row.url) else resolve(row.name, row.url, row.options, workspace.dir)
 
 
-def _not_lent(conn_id: str, _workspace: Path | None) -> NoReturn:
+def _known_here(conn_id: str, workspace: Path | None) -> Mapping[str, Any] | None:
+    # Asked anew each time: a process can belong to a step for a while, as a notebook does that debugs one.
+    if current_context() is None:
+        return server_connection(conn_id, workspace)
     raise ConfigError(
         f"connection '{conn_id}' is not lent to this step's script; make a dataset of the datastore an input of the "
         "step, or name the datastore in the workspace's setting pass_credentials, a list"

@@ -38,7 +38,7 @@ def written(table: TabularDataset, kind: str, separator: str = ",") -> FileDatas
     store = workspace.default_store
     digest = digest_json("table files", [table.content(), kind, separator])
     path = f"{FOLDER}/{hex_part(digest)[:32]}/part-00000.{kind}"
-    if not store.renew(path):
+    if not store.exists(path):
         with tempfile.TemporaryDirectory(prefix="mlpipe-table-") as folder:
             file = Path(folder) / "part"
             write(table.to_arrow(), file, kind, separator)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -92,7 +93,7 @@ class LocalCache:
         entry = self._entry(name)
         try:
             with suppress(PermissionError):
-                os.utime(entry)
+                _note_use(entry, entry.stat())
             with system_errors("read", entry):
                 content = entry.read_bytes()
         except (FileNotFoundError, MissingDataError):
@@ -160,9 +161,10 @@ class LocalCache:
     def _touch(entry: Path, file: RemoteFile) -> bool:
         """Tell whether the entry is there, and note that it is used now."""
         try:
-            if entry.stat().st_size != file.size_bytes:
+            status = entry.stat()
+            if status.st_size != file.size_bytes:
                 return False
-            os.utime(entry)
+            _note_use(entry, status)
         except FileNotFoundError:
             return False
         except PermissionError:
@@ -215,7 +217,7 @@ class LocalCache:
             for entry in os.scandir(folder):
                 with suppress(FileNotFoundError):
                     status = entry.stat()
-                    yield status.st_mtime_ns, status.st_size, Path(entry.path)
+                    yield status.st_atime_ns, status.st_size, Path(entry.path)
 
     def _keys_in_use(self) -> set[str]:
         keys: set[str] = set()
@@ -230,6 +232,11 @@ class LocalCache:
                     if note.suffix != ".new":
                         note.unlink(missing_ok=True)
         return keys
+
+
+def _note_use(entry: Path, status: os.stat_result) -> None:
+    # Only when it was read: by the time of its change others tell whether the bytes they are reading stay the same.
+    os.utime(entry, ns=(time.time_ns(), status.st_mtime_ns))
 
 
 def _key(store: RemoteStore, file: RemoteFile) -> str:

@@ -26,6 +26,19 @@ def test_a_step_that_was_ended_from_outside_is_the_reason(tmp_path: Path):
     assert site.statuses(site.catalog.get_run(run_id)) == {"a": "canceled", "b": "not_run"}
 
 
+def test_a_plan_that_failed_says_why_whoever_closes_the_run(tmp_path: Path):
+    """A client that follows the DAG run sees that ``reuse_check`` failed, before the scheduler's own word."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    site = Site(folder)
+    run_id = site.enqueue(shell("a", "true"))
+    run = Room(site.dir).run(run_id)
+    run.fail("there is no connection 'lake_keys'")
+    assert close_run(site.catalog, run_id, run.spec, error="where task 'reuse_check' failed") == "Failed"
+    assert site.catalog.get_run(run_id).error == "there is no connection 'lake_keys'"
+    assert site.catalog.step(run_id, "a").reason == "there is no connection 'lake_keys'"
+
+
 @pytest.mark.parametrize(
     ("by", "status", "told"),
     [

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from airflow_mlpipe import Dataset, Workspace
-from airflow_mlpipe.errors import UnreachableError
+from airflow_mlpipe.errors import ConfigError, UnreachableError
 from airflow_mlpipe.execution.contract import ContextWorkspace, StepContext
+from airflow_mlpipe.storage.credentials import resolve
 
 
 @pytest.fixture
@@ -35,6 +36,15 @@ def test_it_has_its_names(ws):
 
 def test_what_is_read_of_the_web_is_kept_with_the_try(ws, tmp_path):
     assert ws.store("https://data.example.com").cache[0] == tmp_path / "cache"
+
+
+def test_a_process_that_belongs_to_a_step_no_more_asks_for_connections_as_any_other(ws, monkeypatch):
+    ws.store("https://data.example.com")
+    with pytest.raises(ConfigError, match="connection 'nobody_has_it' is not lent to this step's script"):
+        resolve("s", "s3://s", {"conn_id": "nobody_has_it"}, None)
+    monkeypatch.delenv("MLPIPE_CONTEXT")
+    with pytest.raises(ConfigError, match="there is no connection 'nobody_has_it'"):
+        resolve("s", "s3://s", {"conn_id": "nobody_has_it"}, None)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from airflow_mlpipe.catalog.rows import DatastoreRow
 from airflow_mlpipe.engine.room import Room
 from airflow_mlpipe.errors import ParameterError, StorageError
 from airflow_mlpipe.model.data import DatasetSpec, DatastorePath
+from airflow_mlpipe.sdk.tables import unchanged
 from airflow_mlpipe.sdk.workspace import Workspace
 from airflow_mlpipe.storage.datastore import open_store
 from airflow_mlpipe.storage.listing import RemoteFile
@@ -148,6 +149,14 @@ def test_those_who_ask_at_once_download_once(site: Site, store: RemoteStore, tmp
         thread.join()
     assert seen == [{name: name.encode() * 100 for name in "abcd"}] * 4
     assert sorted(reads(site)) == list("abcd")
+
+
+def test_another_use_is_no_change_of_a_file_that_is_being_read(site: Site, store: RemoteStore, tmp_path: Path) -> None:
+    with LocalCache(tmp_path / "cache").holding(store, files(store, "a")) as paths:
+        os.utime(paths["a"], (1, 1))
+        with unchanged(paths["a"]), LocalCache(tmp_path / "cache").holding(store, files(store, "a")):
+            pass
+    assert reads(site) == ["a"]
 
 
 def test_an_entry_that_is_short_is_not_given(site: Site, store: RemoteStore, tmp_path: Path) -> None:
