@@ -71,6 +71,11 @@ class StepPart(Part):
         rows = self._database.rows(f"{select} WHERE run_id = ? ORDER BY position", (stored_text(run_id),))
         return [STEPS.row(row) for row in rows]
 
+    def has_all_results(self, run_id: str) -> bool:
+        """Whether every step of a run is ``completed`` or ``reused``; True for a run without steps."""
+        sql = "SELECT 1 FROM steps WHERE run_id = ? AND status NOT IN ('completed', 'reused') LIMIT 1"
+        return self._database.row(sql, (stored_text(run_id),)) is None
+
     def step(self, run_id: str, step_id: str) -> StepRow:
         """Return a step of a run.
 

@@ -290,9 +290,15 @@ class ServerEngine:
             # Cancelled meanwhile; whoever did that has closed it.
             return
         body = {"dag_run_id": row.id, "logical_date": None, "conf": self._room.conf(row)}
+        triggered = {"started_at": datetime.now(UTC), "dag_id": spec.name}
         # 409: an earlier try was heard, although its answer was not.
         self.api.call("POST", ["dags", spec.name, "dagRuns"], body, also=[409])
-        if not catalog.update_run(row.id, status="Running", started_at=datetime.now(UTC), dag_id=spec.name):
+        if catalog.update_run(row.id, status="Running", **triggered):
+            return
+        if catalog.get_run(row.id).status == "Completed":
+            # Its plan was quicker than the answer, and found that nothing had to run.
+            catalog.update_run(row.id, **triggered)
+        else:
             self._end_dag_run(spec.name, row.id)
 
     def _end_dag_run(self, dag_id: str, run_id: str) -> None:

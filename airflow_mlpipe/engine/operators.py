@@ -200,6 +200,7 @@ class StepOperator(BaseOperator):
         )
         try:
             reused = work(run, attempt)
+            run.end_if_complete()
         except StepWaits as wait:
             raise _asked_again(run, wait.pause_s) from None
         except StepDetached as detached:

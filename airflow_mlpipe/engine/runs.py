@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_mlpipe.catalog.leases import waiting_reason
 from airflow_mlpipe.catalog.rows import RunRow, StepRow
 from airflow_mlpipe.engine.attempt import Attempt
+from airflow_mlpipe.engine.bookkeeping import close_run
 from airflow_mlpipe.engine.carriers import carrier_of, operator_carrier
 from airflow_mlpipe.engine.container_sweep import sweep
 from airflow_mlpipe.engine.flight import StepDetached, StepWaits, pause_s
@@ -108,6 +109,14 @@ class EngineRun:
     def fail(self, reason: str) -> None:
         """End the run as failed for a reason that is no step's."""
         self._catalog.request_stop(self.row.id, "failure", reason)
+
+    def end_if_complete(self) -> None:
+        """End a run whose every step has its result, whatever its DAG run has still to do.
+
+        An embedded engine ends its runs itself.
+        """
+        if self.row.engine == "server" and self._catalog.has_all_results(self.row.id):
+            close_run(self._catalog, self.row.id, self.spec)
 
     # --- a step
 

@@ -81,6 +81,7 @@ class ReuseSensor(BaseSensorOperator, SkipMixin):
             raise kind(error.message.splitlines()[0]) from None
         try:
             self._reused = run.plan()
+            run.end_if_complete()
         except MissingDataError as error:
             began = context["dag_run"].start_date
             if began is not None and time.time() - began.timestamp() < self.wait_for_inputs_s:

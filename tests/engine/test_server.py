@@ -131,6 +131,8 @@ def test_a_second_run_is_one_task(site: ServerSite):
     second = site.run(*steps, name="again")
 
     assert [row.reused_from for row in site.catalog.steps(second.id)] == [first.id, first.id]
+    # The run has ended with its steps; Airflow writes down what it has skipped a moment later.
+    eventually(lambda: site.dag_run(second.id)["state"] == "success")
     assert site.tasks(second) == {"reuse_check": "success", "x": "skipped", "y": "skipped"}
 
 
@@ -191,6 +193,28 @@ def test_a_request_whose_answer_is_lost_makes_one_run(site: ServerSite, monkeypa
 
     assert (run.status, Lossy.lost) == ("Completed", 1)
     assert api.get("dags", "lossy", "dagRuns")["total_entries"] == 1
+
+
+def test_a_run_that_ends_before_its_trigger_is_answered_keeps_its_end(
+    site: ServerSite, monkeypatch: pytest.MonkeyPatch
+):
+    class Late(httpx.HTTPTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            response = super().handle_request(request)
+            if request.method == "POST" and request.url.path.endswith("/dagRuns"):
+                run_id = json.loads(request.content)["dag_run_id"]
+                eventually(lambda: site.catalog.get_run(run_id).status == "Completed")
+            return response
+
+    site.run(shell("a", "echo once > @out"), name="early")
+    api = site.engine.api
+    with httpx.Client(base_url=api.url, transport=Late(), timeout=30) as late:
+        monkeypatch.setitem(api.__dict__, "_client", late)
+        run = site.run(shell("a", "echo once > @out"), name="early")
+        monkeypatch.undo()
+
+    assert (run.status, run.dag_id, run.started_at <= run.ended_at) == ("Completed", "early", True)
+    assert eventually(lambda: (state := site.dag_run(run.id)["state"]) in ("success", "failed") and state) == "success"
 
 
 def test_a_pool_keeps_steps_of_a_compute_target_apart_and_follows_its_size(site: ServerSite, marks: Path):

@@ -104,6 +104,34 @@ def test_closing_twice_and_closing_what_was_never_planned_change_nothing(place: 
     assert share.close(dag_run("never"), None) is None
 
 
+def test_a_run_ends_with_the_last_of_its_steps_and_not_before(place: Site):
+    share = share_of(place)
+    run_id = begin(share, dag_run()).id
+    run = share.find(dag_run())
+    for step_id, status, expected in (("a", "reused", "Running"), ("b", "completed", "Completed")):
+        place.catalog.update_step(run_id, step_id, status=status)
+        run.end_if_complete()
+        assert place.catalog.get_run(run_id).status == expected
+    assert set(share.close(dag_run(), "marked as failed in Airflow")) == {"a"}
+    assert place.catalog.get_run(run_id).status == "Completed"
+
+
+def test_a_run_that_was_cancelled_while_its_last_step_ended_is_canceled(place: Site):
+    run_id = begin(share_of(place), dag_run()).id
+    for step_id in ("a", "b"):
+        place.catalog.update_step(run_id, step_id, status="completed")
+    place.catalog.request_stop(run_id, "cancel", "cancelled by ada")
+    share_of(place).find(dag_run()).end_if_complete()
+    assert place.catalog.get_run(run_id).status == "Canceled"
+
+
+def test_an_embedded_engine_ends_its_runs_itself(place: Site):
+    run_id = place.enqueue(shell("a", "true"))
+    place.catalog.update_step(run_id, "a", status="completed")
+    Room(place.dir).run(run_id).end_if_complete()
+    assert place.catalog.get_run(run_id).status == "Queued"
+
+
 def test_a_submitted_run_is_the_one_in_its_conf(place: Site):
     run_id = place.enqueue(shell("a", "true"), name="q")
     spec = place.catalog.get_run(run_id).spec_digest
