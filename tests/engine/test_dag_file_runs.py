@@ -135,6 +135,7 @@ def test_a_foreign_operator_that_fails_does_not_take_the_result_back(site: Airfl
     assert site.run_of("mixed", dag_run).status == "Completed"
 
 
+@pytest.mark.timeout(600)
 def test_the_dag_file_of_this_project_trains_then_reuses_and_tells_both_times(site: AirflowSite):
     shutil.copytree(ROOT / "examples", site.dags.parent / "examples")
     shutil.copy(ROOT / "dags" / "retraining.py", site.dags)

@@ -24,6 +24,8 @@ from airflow_mlpipe.catalog.rows import RunRow
 
 AIRFLOW = Path(sys.executable).with_name("airflow")
 PATIENCE_S = 90
+# A run of several tasks, each a process, on a machine that has much else to do.
+RUN_PATIENCE_S = 200
 END_S = 20
 
 
@@ -162,7 +164,7 @@ class AirflowSite(Site):
             return found if found in ("success", "failed") else None
 
         try:
-            found = eventually(ended, PATIENCE_S)
+            found = eventually(ended, RUN_PATIENCE_S)
             assert found == state, self.task_states(dag_id, run_id)
         except AssertionError as error:
             error.add_note(self.logs(dag_id, run_id))
