@@ -27,7 +27,7 @@ from airflow_mlpipe.engine.docker_engine import DockerEngine
 from airflow_mlpipe.engine.image_build import BUILT_LABEL, ImageBuilder
 from airflow_mlpipe.engine.images import Images
 from airflow_mlpipe.engine.room import Room
-from airflow_mlpipe.errors import ConfigError, EnvironmentBuildError, MlpipeError, UnreachableError
+from airflow_mlpipe.errors import ConfigError, EnvironmentBuildError, MlpipeError, StepStoppedError, UnreachableError
 from airflow_mlpipe.model.compute import ComputeSpec, DockerSettings
 from airflow_mlpipe.model.digest import digest_bytes
 from airflow_mlpipe.model.environment import EnvironmentLock, EnvironmentSpec
@@ -296,7 +296,7 @@ class Registry(BaseHTTPRequestHandler):
             answers = self.server.answers  # type: ignore[attr-defined]
             self._answer(*(answers.pop(0) if len(answers) > 1 else answers[0]))
 
-    do_HEAD = do_GET
+    do_HEAD = do_POST = do_GET
 
     def _answer(self, code: int, body: dict) -> None:
         text = json.dumps(body).encode()
@@ -359,12 +359,16 @@ def test_a_registry_that_hides_what_is_not_there_is_built_for(
     registry.answers[:] = [HIDDEN]
     host = f"127.0.0.1:{registry.server_port}"
     monkeypatch.setenv("AIRFLOW_CONN_REG", json.dumps({"host": host, "login": "u", "password": "p"}))
-    monkeypatch.setattr("airflow_mlpipe.engine.image_transfer._PAUSE_S", 0.01)
     compute, engine = target(docker_engine, None, registry_conn_id="reg"), DockerEngine.at(docker_engine.url)
     builder, said = ImageBuilder(engine, compute, Images(engine, compute, tmp_path)), []
     dockerfile = EnvironmentSpec(name="first", dockerfile=f"FROM {busybox_image}\nRUN echo {tmp_path} > /made\n")
-    with pytest.raises(MlpipeError, match="is built and cannot be pushed"):
-        builder.provide(dockerfile, None, say=said.append, stop=never)
+
+    def begins_to_push() -> str | None:
+        # The engine itself would try for a minute.
+        return "it is pushed" if any("/blobs/uploads/" in path for path, _ in registry.asked) else None
+
+    with pytest.raises(StepStoppedError, match="it is pushed"):
+        builder.provide(dockerfile, None, say=said.append, stop=begins_to_push)
     built = docker_engine.client.api.images(filters={"label": f"{BUILT_LABEL}=first"})
     remove += [image["RepoTags"][0] for image in built]
     assert said[0].startswith(f"building image {host}/mlpipe-env-base:")
