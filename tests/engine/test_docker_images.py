@@ -27,7 +27,7 @@ from airflow_mlpipe.engine.docker_engine import DockerEngine
 from airflow_mlpipe.engine.image_build import BUILT_LABEL, ImageBuilder
 from airflow_mlpipe.engine.images import Images
 from airflow_mlpipe.engine.room import Room
-from airflow_mlpipe.errors import ConfigError, EnvironmentBuildError, MlpipeError, StepStoppedError, UnreachableError
+from airflow_mlpipe.errors import ConfigError, EnvironmentBuildError, StepStoppedError, UnreachableError
 from airflow_mlpipe.model.compute import ComputeSpec, DockerSettings
 from airflow_mlpipe.model.digest import digest_bytes
 from airflow_mlpipe.model.environment import EnvironmentLock, EnvironmentSpec
