@@ -60,10 +60,25 @@ def test_a_synapse_step(workspace):
 
 def test_a_step_on_hdinsight(workspace):
     ComputeTarget.attach(workspace, "cluster", HDInsightCompute.attach_configuration(conn_id="livy"))
-    step = HDInsightStep(FILE, name="job", compute_target="cluster", arguments=[1, "x"], num_executors=2)
+    step = HDInsightStep(
+        FILE, name="job", compute_target="cluster", arguments=[1, "x"], num_executors=2, py_files=["a.py"]
+    )
     assert told(workspace, step) == {
-        "livy_conn_id": "compute:conn_id", "file": FILE, "args": [1, "x"], "num_executors": 2, "polling_interval": 15,
+        "livy_conn_id": "compute:conn_id", "file": FILE, "args": [1, "x"], "num_executors": 2, "py_files": ["a.py"],
+        "polling_interval": 15,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "inside"), [(SynapseSparkStep, "payload"), (HDInsightStep, None)])
+def test_the_name_in_the_service(workspace, kind, inside):
+    ComputeTarget.attach(workspace, "pool", SynapseCompute.attach_configuration(None, pool_name="small"))
+
+    def name(**fields):
+        call = told(workspace, kind(FILE, compute_target="pool", **fields))
+        return (call[inside] if inside else call).get("name")
+
+    # Livy takes no name twice at one time: two tries, or two runs, would hinder each other.
+    assert (name(), name(app_name="nightly")) == ("job.py" if inside else None, "nightly")
 
 
 def test_a_step_on_azure_batch(workspace):
