@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import images
 import pytest
 from cluster_site import Cluster
 from engine_site import eventually, shell
-from pod_site import CONNECTION, PATIENCE_S, TARGET, PodSite, connection, meanwhile, pods, target
+from pod_site import PATIENCE_S, TARGET, PodSite, meanwhile, pod_site, pods, target
 from rank_program import ALL_REDUCE
 
 from airflow_mlpipe.catalog.rows import DatastoreRow
@@ -29,12 +30,9 @@ WAIT = "echo up $RANK; exec sleep 300 # @out"
 
 
 @pytest.fixture
-def site(tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv(CONNECTION, connection(cluster))
-    made = PodSite(tmp_path / "site", cluster)
-    target(made, cluster, image=cluster.image("python"))
-    yield made
-    assert eventually(lambda: not pods(cluster), 30)
+def site(tmp_path: Path, cluster: Cluster) -> Iterator[PodSite]:
+    with pod_site(tmp_path, cluster, "python") as made:
+        yield made
 
 
 def step(line: str, distribution: Distribution = TWO, **fields) -> StepSpec:
