@@ -11,7 +11,8 @@ from airflow_mlpipe.engine.attempt import Attempt
 from airflow_mlpipe.engine.bookkeeping import close_run
 from airflow_mlpipe.engine.flight import StepWaits
 from airflow_mlpipe.engine.room import Room
-from airflow_mlpipe.engine.runs import EngineRun, StepNotNeeded, is_final
+from airflow_mlpipe.engine.run_record import is_final
+from airflow_mlpipe.engine.runs import EngineRun, StepNotNeeded
 from airflow_mlpipe.errors import MlpipeError, NotSupportedError
 from airflow_mlpipe.model.graph import dependencies
 from airflow_mlpipe.model.parameter import ParameterValue

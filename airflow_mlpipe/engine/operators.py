@@ -227,7 +227,7 @@ class StepOperator(BaseOperator):
 
     def _give_up(self, error: MlpipeError, final: bool = False) -> NoReturn:
         """Fail with one line; a user's mistake, and what is `final`, is not tried again."""
-        from airflow_mlpipe.engine.runs import is_final
+        from airflow_mlpipe.engine.run_record import is_final
 
         self.log.error("%s", error.message)
         raise (AirflowFailException if final or is_final(error) else AirflowException)(

@@ -6,10 +6,9 @@ Knows nothing of Airflow; the sensor and the operators only carry what is decide
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.catalog.leases import waiting_reason
@@ -19,20 +18,17 @@ from airflow_mlpipe.engine.bookkeeping import close_run
 from airflow_mlpipe.engine.carriers import carrier_of, operator_carrier
 from airflow_mlpipe.engine.container_sweep import sweep
 from airflow_mlpipe.engine.flight import StepDetached, StepWaits, pause_s
+from airflow_mlpipe.engine.run_record import RunRecord
 from airflow_mlpipe.errors import (
-    EnvironmentBuildError,
     ExecutionError,
     MlpipeError,
-    OutputMissingError,
     ResultGoneError,
     StepStoppedError,
-    UnreachableError,
     UsageError,
 )
 from airflow_mlpipe.execution.attempt import StepKey, begin_attempt, carry_out, finish_attempt, staged_inputs
 from airflow_mlpipe.execution.carrier import Carrier, Detachable, Order, StepPaused
 from airflow_mlpipe.execution.contract import RunIdentity, step_run_folder
-from airflow_mlpipe.execution.deliver import publish
 from airflow_mlpipe.execution.distribution import check_place
 from airflow_mlpipe.model.graph import consumers, producers
 from airflow_mlpipe.model.result import StepResult
@@ -63,7 +59,7 @@ class EngineRun:
         self.spec = spec.with_data(row.parameters)
         self._catalog = room.catalog
         self._consumers = consumers(spec.steps)
-        self._results: dict[str, StepResult] = {}
+        self._record = RunRecord(room, row, self.spec)
         self._planner: Planner | None = None
 
     @property
@@ -97,7 +93,7 @@ class EngineRun:
             self._planner = Planner(self.spec, self.row.parameters, self.room.facts, regenerate=self.row.regenerate)
             plan = self._planner.plan()
             try:
-                self._write(plan.decisions, rows)
+                self._record.decided(plan.decisions, rows)
             except ResultGoneError:
                 # Damage was found, or garbage collected, since the plan.
                 replans += 1
@@ -186,13 +182,13 @@ class EngineRun:
         except (StepWaits, StepDetached, StepPaused):
             raise
         except StepStoppedError as error:
-            self._end(row, "canceled", self.stop_reason() or error.message, attempt.number)
+            self._record.ended(row, "canceled", self.stop_reason() or error.message, attempt.number)
             raise
         except MlpipeError as error:
-            self._failed(row, error, attempt)
+            self._record.failed(row, error, attempt)
             raise
         except Exception as error:
-            self._failed(row, MlpipeError(f"step '{row.name}': {type(error).__name__}: {error}"), attempt)
+            self._record.failed(row, MlpipeError(f"step '{row.name}': {type(error).__name__}: {error}"), attempt)
             raise
         return self._ahead(row.step_id, result)
 
@@ -257,7 +253,7 @@ class EngineRun:
             if decision.result is None:
                 return decision
             try:
-                self._write([decision], {row.step_id: row})
+                self._record.decided([decision], {row.step_id: row})
             except ResultGoneError:
                 # Damage was found, or garbage collected, since the planner asked.
                 self.planner.forget_results()
@@ -284,7 +280,7 @@ class EngineRun:
             return None
         reason = waiting_reason(self._catalog.step_by_id(taken.step_run_id))
         if row.reason != reason:
-            self._write([replace(decision, reason=reason)], {step.id: row})
+            self._record.decided([replace(decision, reason=reason)], {step.id: row})
             _log.info("step '%s': %s", row.name, reason)
         raise StepWaits(reason, pause_s(taken, datetime.now(UTC)))
 
@@ -296,7 +292,7 @@ class EngineRun:
         step = self.spec.step_by_id[step_id]
         limit_s = step.airflow.get("execution_timeout", step.timeout_s)
         error = ExecutionError(f"step '{step.name}' was ended after its timeout of {limit_s:g} s")
-        self._failed(self._catalog.step(self.row.id, step_id), error, attempt)
+        self._record.failed(self._catalog.step(self.row.id, step_id), error, attempt)
 
     def has_failed(self, step_id: str) -> bool:
         """Whether the catalog knows that a step has failed for good; False if it cannot be asked."""
@@ -319,7 +315,7 @@ class EngineRun:
         self._catalog.drop_leases(row.step_run_id)
         sweep(self.room.folder, self._catalog, tries=step_run_folder(self.room.folder, row.step_run_id))
         error = MlpipeError(f"step '{row.name}': the process that ran it was killed")
-        self._failed(row, error, Attempt(row.try_number or 1, last=final))
+        self._record.failed(row, error, Attempt(row.try_number or 1, last=final))
 
     def stop_reason(self) -> str | None:
         """Return why the run is to end before its time, or None."""
@@ -341,27 +337,19 @@ class EngineRun:
 
     def _refuse_if_stopped(self, row: StepRow) -> None:
         if (reason := self.stop_reason()) is not None:
-            self._end(row, "not_run", reason)
+            self._record.ended(row, "not_run", reason)
             raise StepStoppedError(f"step '{row.name}' does not start: {reason}")
 
     def _inputs(self, step: StepSpec) -> dict[str, StepResult]:
         """Return the results of the step's producers."""
         results = {}
         for producer in producers(step):
-            result = self._result(producer)
+            result = self._record.result(producer)
             if result is None:
                 name = self.spec.step_by_id[producer].name
                 raise StepNotNeeded(f"step '{step.name}' has no input: step '{name}' has no result")
             results[producer] = result
         return results
-
-    def _result(self, step_id: str) -> StepResult | None:
-        if step_id not in self._results:
-            row = self._catalog.step(self.row.id, step_id)
-            if row.result_id is None:
-                return None
-            self._results[step_id] = self._catalog.get_result(row.result_id)
-        return self._results[step_id]
 
     # --- looking ahead
 
@@ -370,91 +358,29 @@ class EngineRun:
 
         A step that ran again and produced the same bytes stops the wave here, however long the chain.
         """
-        self._results[step_id] = result
+        self._record.results[step_id] = result
         ready = [s for s in self._consumers[step_id] if step_id in producers(self.spec.step_by_id[s])]
         if not ready or self.row.regenerate:
             return []
         # First the next ones alone: without a hit among them nothing further can be one, and reading all
         # rows of a long run at each of its steps would make the run's cost grow with its square.
-        known = {p: r for s in ready for p in producers(self.spec.step_by_id[s]) if (r := self._result(p)) is not None}
+        above = {producer for s in ready for producer in producers(self.spec.step_by_id[s])}
+        known = {producer: r for producer in above if (r := self._record.result(producer)) is not None}
         if not any(decision.result for decision in self.planner.advance(step_id, known, ready)):
             return []
         rows = {row.step_id: row for row in self._catalog.steps(self.row.id)}
         for row in rows.values():
-            if row.result_id is not None and row.step_id not in self._results:
-                self._results[row.step_id] = self._catalog.get_result(row.result_id)
+            if row.result_id is not None and row.step_id not in self._record.results:
+                self._record.results[row.step_id] = self._catalog.get_result(row.result_id)
         waiting = [row.step_id for row in rows.values() if row.status == "not_started"]
-        hits = [d for d in self.planner.advance(step_id, self._results, waiting) if d.result is not None]
+        hits = [d for d in self.planner.advance(step_id, self._record.results, waiting) if d.result is not None]
         try:
-            self._write(hits, rows)
+            self._record.decided(hits, rows)
         except ResultGoneError:
             # Each decides for itself when its turn comes.
             self.planner.forget_results()
             return []
         return [decision.step for decision in hits]
-
-    # --- writing it down
-
-    def _write(self, decisions: Iterable[StepDecision], rows: Mapping[str, StepRow]) -> None:
-        changed = []
-        for decision in decisions:
-            row = rows[decision.step]
-            if row.status != "not_started":
-                continue
-            row.decision, row.reason = decision.decision, decision.reason
-            row.fingerprint, row.derivation = decision.fingerprint, decision.derivation
-            row.components = None if decision.components is None else dict(decision.components)
-            if decision.result is not None:
-                row.result_id, row.reused_from = decision.result.id, decision.result.run_id
-                row.saved_s = decision.result.duration_s
-            else:
-                row.result_id, row.reused_from, row.saved_s = None, None, None
-            changed.append((row, decision))
-        self._catalog.put_plan(self.row.id, [row for row, _ in changed])
-        for _, decision in changed:
-            if decision.result is not None:
-                self._results[decision.step] = decision.result
-                # What the step once wrote to its parent run belongs to this run as well, and the copies of its
-                # outputs that a user asked for may have been changed since.
-                self._catalog.add_written(self.row.id, decision.result.parent_written)
-                step = self.spec.step_by_id[decision.step]
-                publish(step, decision.result.outputs, self.room.store, self.room.index)
-
-    def _end(self, row: StepRow, status: str, error: str, of_try: int | None = None) -> None:
-        now = datetime.now(UTC)
-        self._catalog.update_step(
-            self.row.id, row.step_id, of_try=of_try, status=status, error=error, reason=error, ended_at=now
-        )
-
-    def _failed(self, row: StepRow, error: MlpipeError, attempt: Attempt) -> None:
-        """Note a failed try; the last one of a step stops the run, unless the run goes on past failures."""
-        last = attempt.last or is_final(error) or self._has_no_more(row, error, attempt)
-        update = partial(
-            self._catalog.update_step,
-            self.row.id,
-            row.step_id,
-            of_try=attempt.number,
-            error=error.message,
-            try_number=attempt.number,
-        )
-        if not last:
-            update(status="not_started", reason=f"try {attempt.number} failed, to be tried again")
-            return
-        counts = update(status="failed", ended_at=datetime.now(UTC))
-        if counts and not self.row.continue_on_step_failure:
-            self._catalog.request_stop(self.row.id, "failure", f"step '{row.name}' failed")
-
-    def _has_no_more(self, row: StepRow, error: MlpipeError, attempt: Attempt) -> bool:
-        """Count a failed try; returns whether the step has used up its own retries."""
-        if attempt.own_retries is None or isinstance(error, UnreachableError):
-            # A server that went away is lost to the step as its worker may be.
-            return False
-        return self._catalog.count_failure(f"{row.step_run_id} of {attempt.series}") > attempt.own_retries
-
-
-def is_final(error: MlpipeError) -> bool:
-    """Whether another try of the step would end the same way."""
-    return isinstance(error, (UsageError, OutputMissingError, StepStoppedError, EnvironmentBuildError))
 
 
 def key_of(decision: StepDecision) -> StepKey:

@@ -13,8 +13,11 @@ from tempfile import TemporaryDirectory
 
 from airflow_mlpipe.errors import MissingDataError
 from airflow_mlpipe.model.data import DatastorePath
+from airflow_mlpipe.model.result import TreeEntry
 from airflow_mlpipe.storage.atomic import system_errors
+from airflow_mlpipe.storage.hashing import hash_record
 from airflow_mlpipe.storage.outputs import materialise
+from airflow_mlpipe.storage.records import file_record
 from airflow_mlpipe.storage.remote import RemoteStore
 from airflow_mlpipe.storage.remote_outputs import fetch_copy
 from airflow_mlpipe.storage.wildcard import is_pattern, split_pattern
@@ -73,12 +76,29 @@ class RemoteReference:
             StorageError: if a file changes meanwhile.
             ServiceError: if the datastore cannot be reached or refuses.
         """
-        written = [name for name, state in self._state().items() if self.before.get(name) != state]
-        places = {name: "/".join(filter(None, (under, self._place_of(name)))) for name in sorted(written)}
-        pairs = [(self.path / name if name else self.path, place) for name, place in places.items()]
+        pairs = [(file, "/".join(filter(None, (under, place)))) for file, place in self._written()]
         if pairs:
             self.store.put_files(pairs)
         return bool(pairs)
+
+    def described(self) -> list[TreeEntry]:
+        """Return what the step has written or changed, by place in the datastore. Reads all of it.
+
+        Raises:
+            StorageError: if a file cannot be read.
+        """
+        entries = []
+        for file, place in self._written():
+            with system_errors("read", file):
+                record = file_record("", file.stat())
+            content = hash_record(str(file), record)
+            entries.append(TreeEntry(path=place, digest=content.digest, size_bytes=content.size_bytes))
+        return entries
+
+    def _written(self) -> list[tuple[Path, str]]:
+        """Return the files that are new or changed, each with its place in the datastore."""
+        names = [name for name, state in self._state().items() if self.before.get(name) != state]
+        return [(self.path / name if name else self.path, self._place_of(name)) for name in sorted(names)]
 
     def _place_of(self, name: str) -> str:
         path = self.source.path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -72,9 +71,10 @@ class AzureBatchStep(OperatorStep):
             target_compute_nodes: how many machines a pool gets that is made.
             vm_size: their size.
             source_directory: not supported: nothing is copied there; see `resource_files`.
-            executable: the program, as Batch's command line begins; no shell is started for it.
-            arguments: of the program: texts, numbers, data, pipeline parameters, ``Joined(...)``. Each is one argument;
-                the value of a parameter must have no quotation marks in it.
+            executable: the program, as Batch's command line begins; no shell is started for it. One that is named here
+                reads the arguments once more, in its own way.
+            arguments: of the program: texts, numbers, data, pipeline parameters, ``Joined(...)``. Each arrives as one
+                argument, whatever is in it: the line is quoted as the pool's machines (Linux or Windows) read it.
             inputs: data it reads.
             outputs: data it makes.
             allow_reuse: whether an earlier result for the same inputs may stand in for running.
@@ -101,7 +101,8 @@ class AzureBatchStep(OperatorStep):
             "batch_job_id": TryId(),
             "batch_job_display_name": name,
             "batch_task_id": "step",
-            "batch_task_command_line": _command_line(str(executable), arguments or ()),
+            "batch_task_command_line": str(executable),
+            "batch_task_arguments": [_argument(each) for each in arguments or ()],
             "target_dedicated_nodes": target_compute_nodes,
             "timeout": _LONGEST_MIN if timeout_s is None else math.ceil(timeout_s / 60) + 1,
             "should_delete_job": bool(delete_batch_job_after_finish),
@@ -172,14 +173,8 @@ def _image(name: str, urn: str, agent: str | None) -> dict[str, Any]:
     }
 
 
-def _command_line(executable: str, arguments: Sequence[Any]) -> Joined:
-    """Return what Batch is given to run; each argument stays one, whatever is in it."""
-    pieces: list[Any] = [executable]
-    for argument in arguments:
-        pieces.append(" ")
-        if isinstance(argument, (str, int, float, os.PathLike)):
-            pieces.append(subprocess.list2cmdline([str(argument)]))
-        else:
-            told = argument.pieces if isinstance(argument, Joined) else (argument,)
-            pieces += ['"', *map(addressed, told), '"']
-    return Joined(*pieces)
+def _argument(value: Any) -> str | Joined:
+    """Return an argument of the program: a text, now or when the step starts."""
+    if isinstance(value, (str, int, float, os.PathLike)):
+        return str(value)
+    return Joined(*map(addressed, value.pieces if isinstance(value, Joined) else (value,)))

@@ -1,4 +1,4 @@
-"""The user's list of workspaces, through which ``Workspace.get(name)`` finds one from any folder."""
+"""The workspaces of this machine: the user's list of them, and which one a name means, from any folder."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import fcntl
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from airflow_mlpipe.sdk.workspace_config import FILE, WorkspaceConfig, read_config
+from airflow_mlpipe.errors import ConfigError
+from airflow_mlpipe.sdk.workspace_config import FILE, WorkspaceConfig, candidates, is_own, read_config
 from airflow_mlpipe.storage.home import home
 
 _LIST = "workspaces.json"
@@ -21,6 +23,48 @@ def known_workspaces() -> list[tuple[Path, WorkspaceConfig]]:
         if (folder / FILE).is_file():
             found.append((folder, read_config(folder / FILE)))
     return found
+
+
+def find(name: str, subscription_id: str | None, resource_group: str | None) -> tuple[Path, WorkspaceConfig]:
+    """Return the one workspace of a name, its folder and its configuration.
+
+    Args:
+        name: its name.
+        subscription_id: only one with this, if it is given and the workspace has one.
+        resource_group: likewise.
+
+    Raises:
+        ConfigError: if there is none, or more than one; the message names the folders.
+    """
+    found = matching(name, subscription_id, resource_group)
+    if len(found) > 1:
+        folders = " and ".join(f"'{folder}'" for folder, _ in found)
+        raise ConfigError(
+            f"there are {len(found)} workspaces named '{name}', in {folders}; "
+            f"open the one you mean with Workspace.from_config('{found[0][0].parent}')"
+        )
+    if not found:
+        known = ", ".join(sorted({f"'{config.workspace_name}'" for _, config in _local()})) or "none yet"
+        raise ConfigError(
+            f"there is no workspace '{name}' on this machine; there are: {known}; "
+            f"make it with Workspace.create('{name}') or 'mlpipe init'"
+        )
+    return found[0]
+
+
+def matching(name: str, subscription_id: str | None, resource_group: str | None) -> list[tuple[Path, WorkspaceConfig]]:
+    """Return all workspaces that :func:`find` might mean."""
+
+    def fits(wanted: str | None, has: str) -> bool:
+        return not wanted or not has or wanted == has
+
+    return [
+        (folder, config)
+        for folder, config in _local()
+        if config.workspace_name == name
+        and fits(subscription_id, config.subscription_id)
+        and fits(resource_group, config.resource_group)
+    ]
 
 
 def remember(folder: Path) -> None:
@@ -49,3 +93,13 @@ def _read() -> list[Path]:
     except (OSError, ValueError, TypeError, KeyError):
         # The list is a convenience that is rebuilt as workspaces are made; a damaged one is an empty one.
         return []
+
+
+def _local() -> Iterator[tuple[Path, WorkspaceConfig]]:
+    """Yield the workspaces of this user and that of the working directory, each once."""
+    known = dict(known_workspaces())
+    yield from known.items()
+    for path in candidates(Path.cwd()):
+        if is_own(path) and path.parent.resolve() not in known:
+            yield path.parent.resolve(), read_config(path)
+            return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,6 @@ from airflow_mlpipe.sdk.workspace_config import (
     FOLDER,
     V1_FOLDER,
     WorkspaceConfig,
-    candidates,
     find_config,
     is_own,
     read_config,
@@ -72,7 +71,7 @@ class Workspace(WorkspaceDocuments):
         """
         if not workspace_name:
             raise ParameterError("Workspace() needs workspace_name=; Workspace.from_config() finds that of this folder")
-        self._bind(*_find(workspace_name, subscription_id, resource_group))
+        self._bind(*registry.find(workspace_name, subscription_id, resource_group))
 
     @classmethod
     def from_config(
@@ -126,7 +125,7 @@ class Workspace(WorkspaceDocuments):
         own = _workspace_of_this_step()
         if own is not None and own.name == name:
             return own
-        return cls._of(*_find(name, subscription_id, resource_group))
+        return cls._of(*registry.find(name, subscription_id, resource_group))
 
     @classmethod
     def create(
@@ -177,7 +176,7 @@ class Workspace(WorkspaceDocuments):
             location=location or "",
         )
         if not (folder / FILE).is_file():
-            if exist_ok and path is None and (known := _matching(name, subscription_id, resource_group)):
+            if exist_ok and path is None and (known := registry.matching(name, subscription_id, resource_group)):
                 return cls._of(*known[0]) if len(known) == 1 else cls.get(name, None, subscription_id, resource_group)
             return cls._of(folder, make_workspace(folder, *shared_or_own(wanted)))
         there = read_config(folder / FILE)
@@ -458,43 +457,3 @@ def _found(get: Any, workspace: Workspace, name: str) -> Any:
         return get(workspace, name)
     except NotFoundError as error:
         raise UnknownNameError(error.message) from None
-
-
-def _find(name: str, subscription_id: str | None, resource_group: str | None) -> tuple[Path, WorkspaceConfig]:
-    found = _matching(name, subscription_id, resource_group)
-    if len(found) > 1:
-        folders = " and ".join(f"'{folder}'" for folder, _ in found)
-        raise ConfigError(
-            f"there are {len(found)} workspaces named '{name}', in {folders}; "
-            f"open the one you mean with Workspace.from_config('{found[0][0].parent}')"
-        )
-    if not found:
-        known = ", ".join(sorted({f"'{config.workspace_name}'" for _, config in _local()})) or "none yet"
-        raise ConfigError(
-            f"there is no workspace '{name}' on this machine; there are: {known}; "
-            f"make it with Workspace.create('{name}') or 'mlpipe init'"
-        )
-    return found[0]
-
-
-def _matching(name: str, subscription_id: str | None, resource_group: str | None) -> list[tuple[Path, WorkspaceConfig]]:
-    def fits(wanted: str | None, has: str) -> bool:
-        return not wanted or not has or wanted == has
-
-    return [
-        (folder, config)
-        for folder, config in _local()
-        if config.workspace_name == name
-        and fits(subscription_id, config.subscription_id)
-        and fits(resource_group, config.resource_group)
-    ]
-
-
-def _local() -> Iterator[tuple[Path, WorkspaceConfig]]:
-    """Yield the workspaces of this user and that of the working directory, each once."""
-    known = dict(registry.known_workspaces())
-    yield from known.items()
-    for path in candidates(Path.cwd()):
-        if is_own(path) and path.parent.resolve() not in known:
-            yield path.parent.resolve(), read_config(path)
-            return

@@ -7,7 +7,7 @@ uploads its files to the output's place, and what lies there is compared with wh
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
@@ -87,15 +87,29 @@ def together(parts: Mapping[int, OutputRecord], store: Store, manifests: Documen
         MissingDataError: if the list of a part's files is gone.
     """
     first = min(parts)
+    where = f"output '{parts[first].name}'"
     for node, part in sorted(parts.items()):
         if part.is_file != parts[first].is_file:
-            raise _conflict(part.name, "", first, node, "a file and a folder")
+            raise _conflict(where, "", first, node, "a file and a folder")
+    return joined(where, {node: _files_of(part, _keeper(store, manifests)) for node, part in parts.items()})
+
+
+def joined(where: str, parts: Mapping[int, Sequence[TreeEntry]]) -> TreeManifest:
+    """Return what the files that several nodes have written make together.
+
+    Args:
+        where: what they have written to, for people, such as ``output 'model'``.
+        parts: what each has written, by the number of the node.
+
+    Raises:
+        ExecutionError: if two nodes have written different bytes to one path, or one a file where another has a folder.
+    """
     made: dict[str, tuple[int, TreeEntry]] = {}
-    for node, part in sorted(parts.items()):
-        for entry in _files_of(part, _keeper(store, manifests)):
+    for node, entries in sorted(parts.items()):
+        for entry in entries:
             other, there = made.setdefault(entry.path, (node, entry))
             if (there.type, there.digest) != (entry.type, entry.digest):
-                raise _conflict(part.name, entry.path, other, node)
+                raise _conflict(where, entry.path, other, node)
     above: dict[str, int] = {}
     for path, (node, _) in made.items():
         above |= dict.fromkeys(_above(path), node)
@@ -104,7 +118,7 @@ def together(parts: Mapping[int, OutputRecord], store: Store, manifests: Documen
             # Empty for one node, and not for another.
             del made[path]
         elif path in above:
-            raise _conflict(parts[node].name, path, node, above[path], "a file and a folder")
+            raise _conflict(where, path, node, above[path], "a file and a folder")
     return TreeManifest(entries=tuple(made[path][1] for path in sorted(made)))
 
 
@@ -163,10 +177,10 @@ def _above(path: str) -> list[str]:
     return ["" if parent == "." else parent for parent in parents if parent != path]
 
 
-def _conflict(name: str, path: str, first: int, second: int, what: str = "different bytes") -> ExecutionError:
-    where = f"'{path}' of output '{name}'" if path else f"output '{name}'"
+def _conflict(where: str, path: str, first: int, second: int, what: str = "different bytes") -> ExecutionError:
+    place = f"'{path}' of {where}" if path else where
     return ExecutionError(
-        f"nodes {first} and {second} wrote {what} to {where}; each node may write files of its own, or one of them for "
+        f"nodes {first} and {second} wrote {what} to {place}; each node may write files of its own, or one of them for "
         "all (see RANK and NODE_RANK)"
     )
 

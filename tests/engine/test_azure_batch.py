@@ -15,7 +15,9 @@ from urllib.parse import unquote, urlsplit
 
 import batch_server
 import pytest
-from batch_server import Batch
+from batch_server import Batch, pool
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_mlpipe import (
     AzureBatchStep,
@@ -32,6 +34,9 @@ from airflow_mlpipe.model.operator_call import OperatorCall
 from airflow_mlpipe.model.step import StepSpec
 
 pytestmark = pytest.mark.airflow
+
+ODD = """ a "half" isn't\\ "$(it)" ; \\"""
+"""A value that a careless line would part, or make two arguments of."""
 
 UBUNTU = "urn:Canonical:0001-com-ubuntu-server-jammy:22_04"
 
@@ -83,7 +88,7 @@ def test_a_program_reads_and_writes_by_address_and_is_reused(ws, service):
     def training():
         model = PipelineData("model")
         raw = store.path("raw", data_reference_name="raw")
-        told = ["--in", raw, PipelineParameter("rate", "a half"), "--out it", model]
+        told = ["--in", raw, PipelineParameter("rate", ODD), "--out it", model]
         files = [{"httpUrl": "https://x/train.py", "filePath": "train.py"}]
         return step(model, create_pool=True, inputs=[raw], arguments=told, run_task_as_admin=True, resource_files=files,
                     delete_batch_pool_after_finish=True, vm_size="standard_d2_v3", target_compute_nodes=2)  # fmt: skip
@@ -93,7 +98,8 @@ def test_a_program_reads_and_writes_by_address_and_is_reused(ws, service):
     (train,) = made.get_steps()
     assert train.get_status() == "Finished", train.get_stderr_log()
     task = service.tasks[-1]
-    assert task["commandLine"].startswith('python3 train.py --in "file:///') and ' "a half" "--out it" ' in str(task)
+    assert task["commandLine"].startswith("python3 train.py --in file:///")
+    assert shlex.split(task["commandLine"])[4] == ODD
     assert task["job"] == f"{train.id}-try-1"
     assert task["userIdentity"] == {"autoUser": {"scope": "task", "elevationLevel": "admin"}}
     assert task["resourceFiles"] == [{"httpUrl": "https://x/train.py", "filePath": "train.py"}]
@@ -101,7 +107,7 @@ def test_a_program_reads_and_writes_by_address_and_is_reused(ws, service):
     # What was made for it is gone.
     assert (service.jobs, service.pools) == ({}, {})
     output = train.get_output_data("model")
-    assert store._store.read_bytes(output.path_on_datastore) == b"rawa half"
+    assert store._store.read_bytes(output.path_on_datastore) == b"raw" + ODD.encode()
     assert [each.is_reused for each in run(ws, training()).get_steps()] == [True]
 
 
@@ -113,7 +119,7 @@ def test_a_pool_that_is_not_there_is_made_on_request_only(ws, service):
 
 
 def test_a_pool_that_is_there_is_used_and_a_program_that_fails_is_tried_again(ws, service):
-    service.pools["small"] = {"id": "small", "targetDedicatedNodes": 1, "vmSize": "its own"}
+    service.pools["small"] = pool("batch.node.ubuntu 22.04")
     ends = iter([3, 0])
 
     def work(line: str) -> int:
@@ -133,6 +139,31 @@ def test_a_pool_that_is_there_is_used_and_a_program_that_fails_is_tried_again(ws
     (train,) = run(ws, step(PipelineData("model"), version="2")).get_steps()
     assert train.get_status() == "Failed"
     assert "failed. Failed tasks: ['step']" in train.get_stderr_log()
+
+
+def test_on_windows_a_value_arrives_as_one_argument_too(ws, service):
+    service.pools["small"] = pool("batch.node.windows amd64")
+    value, line = PipelineParameter("value", 'two "words"\\'), None
+
+    def work(told: str) -> int:
+        nonlocal line
+        line = told
+        return 3
+
+    service.work = work
+    # The step says Ubuntu; the pool that is there says what it is.
+    fields = {"executable": "cmd /c train.py", "arguments": [value, "", "one"], "version": "windows"}
+    run(ws, step(PipelineData("model"), **fields))
+    assert line == r'cmd /c train.py "two \"words\"\\" "" one'
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)))))
+def test_a_line_on_linux_parts_into_its_arguments(arguments):
+    pytest.importorskip("airflow.providers.microsoft.azure.hooks.batch")
+    from airflow_mlpipe.engine.azure_batch import quoted_line
+
+    line = quoted_line("python3 a.py", arguments, "batch.node.debian 12")
+    assert shlex.split(line) == ["python3", "a.py", *arguments]
 
 
 def test_cancelling_here_ends_the_job_there(ws, service):

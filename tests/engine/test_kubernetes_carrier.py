@@ -6,13 +6,14 @@ import asyncio
 import itertools
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import images
 import pytest
 from cluster_site import Cluster
-from engine_site import eventually, shell
-from pod_site import CONNECTION, TARGET, PodSite, connection, pods, target
+from engine_site import shell
+from pod_site import TARGET, PodSite, pod_site, pods, target
 
 from airflow_mlpipe.catalog.rows import DatastoreRow
 from airflow_mlpipe.errors import StepFailedError, StepStoppedError
@@ -27,10 +28,9 @@ NUMBERS = itertools.count(1)
 
 
 @pytest.fixture
-def site(tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv(CONNECTION, connection(cluster))
-    yield PodSite(tmp_path / "site", cluster)
-    assert eventually(lambda: not pods(cluster), 30)
+def site(tmp_path: Path, cluster: Cluster) -> Iterator[PodSite]:
+    with pod_site(tmp_path, cluster) as made:
+        yield made
 
 
 def step(line: str, **fields) -> StepSpec:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import images
 import pytest
 from cluster_site import Cluster
 from engine_site import eventually, shell
-from pod_site import CONNECTION, PATIENCE_S, TARGET, PodSite, connection, meanwhile, pods, target
+from pod_site import PATIENCE_S, TARGET, PodSite, meanwhile, pod_site, pods, target
 from rank_program import ALL_REDUCE
 
 from airflow_mlpipe.catalog.rows import DatastoreRow
 from airflow_mlpipe.errors import ConfigError, ExecutionError, NotSupportedError, StepFailedError, StepStoppedError
-from airflow_mlpipe.model.data import OutputSpec
+from airflow_mlpipe.model.data import DatastorePath, InputSpec, OutputSpec
 from airflow_mlpipe.model.distribution import Distribution
 from airflow_mlpipe.model.step import StepSpec
 from airflow_mlpipe.storage.datastore import open_store
@@ -29,12 +30,9 @@ WAIT = "echo up $RANK; exec sleep 300 # @out"
 
 
 @pytest.fixture
-def site(tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv(CONNECTION, connection(cluster))
-    made = PodSite(tmp_path / "site", cluster)
-    target(made, cluster, image=cluster.image("python"))
-    yield made
-    assert eventually(lambda: not pods(cluster), 30)
+def site(tmp_path: Path, cluster: Cluster) -> Iterator[PodSite]:
+    with pod_site(tmp_path, cluster, "python") as made:
+        yield made
 
 
 def step(line: str, distribution: Distribution = TWO, **fields) -> StepSpec:
@@ -196,12 +194,22 @@ def test_nodes_meet_in_a_bucket_and_write_one_output_to_it(site, cluster, s3_ser
     helper = images.python(docker_engine, "airflow-mlpipe[s3]")
     python = cluster.image("python")
     target(site, cluster, workspace_volume=None, credentials_secret="nodes-lake", helper_image=helper, image=python)
-    site.go(step(f"python -c '{ALL_REDUCE}' @out", outputs=(OutputSpec(name="out", datastore="lake"),)))
+    lake.write_bytes("shared/old", b"old")
+    shared = {"inputs": (InputSpec(name="shared", source=DatastorePath(datastore="lake", path="shared")),)}
+    own = f"python -c '{ALL_REDUCE}' @out && cd $AZUREML_DATAREFERENCE_shared && echo $RANK > of-$RANK && echo a > all"
+    site.go(step(own, outputs=(OutputSpec(name="out", datastore="lake"),), **shared))
     (output,) = site.catalog.get_result(site.row.result_id).outputs
     written = {file.path.rpartition("/")[2]: lake.read_bytes(file.path) for file in lake.files_below(output.path).files}
     assert written == {"part-0": b"1", "part-1": b"1", "all": b"2"}
     assert (output.files, verify_output(output, lake)) == (3, None)
     assert not lake.exists(f"runs/{site.row.step_run_id}/pod")
+    assert {name: lake.read_bytes(f"shared/{name}") for name in ("old", "of-0", "of-1", "all")} == {
+        "old": b"old", "of-0": b"0\n", "of-1": b"1\n", "all": b"a\n",
+    }  # fmt: skip
+    clash = "cd $AZUREML_DATAREFERENCE_shared && echo $RANK > new && echo $RANK > all"
+    with pytest.raises(ExecutionError, match="nodes 0 and 1 wrote different bytes to 'shared/all' of datastore 'lake'"):
+        site.go(step(clash, outputs=(), **shared))
+    assert (lake.exists("shared/new"), lake.read_bytes("shared/all")) == (False, b"a\n")
     lake.close()
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cluster_site import Cluster
-from engine_site import eventually, shell
-from pod_site import CONNECTION, TARGET, PodSite, connection, pods, target
+from engine_site import shell
+from pod_site import TARGET, PodSite, pod_site
 from rank_program import ADD
 
 from airflow_mlpipe.errors import StepFailedError
@@ -17,12 +18,9 @@ pytestmark = [pytest.mark.k8s, pytest.mark.docker, pytest.mark.airflow]
 
 
 @pytest.fixture
-def site(tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv(CONNECTION, connection(cluster))
-    made = PodSite(tmp_path / "site", cluster)
-    target(made, cluster, image=cluster.image("python"))
-    yield made
-    assert eventually(lambda: not pods(cluster), 30)
+def site(tmp_path: Path, cluster: Cluster) -> Iterator[PodSite]:
+    with pod_site(tmp_path, cluster, "python") as made:
+        yield made
 
 
 def test_two_ranks_of_one_pod_add_up(site: PodSite) -> None:

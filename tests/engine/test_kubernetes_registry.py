@@ -17,7 +17,7 @@ from container_engine import Engine, PrivateEngine
 from docker_site import TARGET as BOX
 from docker_site import put_target
 from engine_site import eventually, shell
-from pod_site import CONNECTION, TARGET, PodSite, connection, meanwhile, pods, target
+from pod_site import TARGET, PodSite, meanwhile, pod_site, pods, target
 from registry import Registry
 
 from airflow_mlpipe.errors import ConfigError
@@ -33,10 +33,9 @@ NUMBERS = itertools.count(1)
 def site(tmp_path: Path, cluster: Cluster, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Iterator[PodSite]:
     if not cluster.is_standin:
         pytest.skip("nodes of a real cluster do not reach a registry on 127.0.0.1")
-    monkeypatch.setenv(CONNECTION, connection(cluster))
     monkeypatch.setenv("AIRFLOW_CONN_REG", registry.connection())
-    yield PodSite(tmp_path / "one" / "site", cluster, image_build_compute=BOX)
-    assert eventually(lambda: not pods(cluster), 30)
+    with pod_site(tmp_path / "one", cluster, image_build_compute=BOX) as made:
+        yield made
 
 
 @contextmanager

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cluster_site import Cluster
 from engine_site import eventually, shell
-from pod_site import CONNECTION, TARGET, PodSite, connection, meanwhile, pods, target
+from pod_site import TARGET, PodSite, meanwhile, pod_site, target
 
 from airflow_mlpipe.errors import ConfigError, ExecutionError, StepFailedError, StepStoppedError
 from airflow_mlpipe.model.compute import Resources
@@ -16,12 +17,10 @@ pytestmark = [pytest.mark.k8s, pytest.mark.docker, pytest.mark.airflow]
 
 
 @pytest.fixture
-def site(tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv(CONNECTION, connection(cluster))
+def site(tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[PodSite]:
     monkeypatch.setenv("AIRFLOW__WORKERS__API_RETRY_WAIT_MIN", "0.1")
-    yield PodSite(tmp_path / "site", cluster)
-    # Whatever has happened, nothing is left.
-    assert eventually(lambda: not pods(cluster), 30)
+    with pod_site(tmp_path, cluster) as made:
+        yield made
 
 
 def step(line: str, **fields):

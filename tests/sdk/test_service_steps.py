@@ -60,10 +60,25 @@ def test_a_synapse_step(workspace):
 
 def test_a_step_on_hdinsight(workspace):
     ComputeTarget.attach(workspace, "cluster", HDInsightCompute.attach_configuration(conn_id="livy"))
-    step = HDInsightStep(FILE, name="job", compute_target="cluster", arguments=[1, "x"], num_executors=2)
+    step = HDInsightStep(
+        FILE, name="job", compute_target="cluster", arguments=[1, "x"], num_executors=2, py_files=["a.py"]
+    )
     assert told(workspace, step) == {
-        "livy_conn_id": "compute:conn_id", "file": FILE, "args": [1, "x"], "num_executors": 2, "polling_interval": 15,
+        "livy_conn_id": "compute:conn_id", "file": FILE, "args": [1, "x"], "num_executors": 2, "py_files": ["a.py"],
+        "polling_interval": 15,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "inside"), [(SynapseSparkStep, "payload"), (HDInsightStep, None)])
+def test_the_name_in_the_service(workspace, kind, inside):
+    ComputeTarget.attach(workspace, "pool", SynapseCompute.attach_configuration(None, pool_name="small"))
+
+    def name(**fields):
+        call = told(workspace, kind(FILE, compute_target="pool", **fields))
+        return (call[inside] if inside else call).get("name")
+
+    # Livy takes no name twice at one time: two tries, or two runs, would hinder each other.
+    assert (name(), name(app_name="nightly")) == ("job.py" if inside else None, "nightly")
 
 
 def test_a_step_on_azure_batch(workspace):
@@ -75,9 +90,9 @@ def test_a_step_on_azure_batch(workspace):
     )  # fmt: skip
     call = told(workspace, step)
     assert (step.name, step.allow_reuse, call["batch_job_id"], call["timeout"]) == ("train", True, "try:id", 3)
-    # Each is one argument, whatever is in it.
-    line = '/bin/sh job.sh "two words" 3 a\\"b "output_url:out" "literal:rate=parameter:rate"'
-    assert call["batch_task_command_line"].replace("literal:", "") == line.replace("literal:", "")
+    assert call["batch_task_command_line"] == "/bin/sh job.sh"
+    texts = [each.replace("literal:", "") for each in call["batch_task_arguments"]]
+    assert texts == ["two words", "3", 'a"b', "output_url:out", "rate=parameter:rate"]
     found = {"use_latest_verified_vm_image_and_sku": True, "vm_publisher": "canonical", "vm_offer": "ubuntu",
              "sku_starts_with": "22_04-lts"}  # fmt: skip
     assert call.items() >= found.items()

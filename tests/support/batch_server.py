@@ -12,6 +12,12 @@ from json_server import json_server
 UBUNTU = {"publisher": "canonical", "offer": "0001-com-ubuntu-server-jammy", "sku": "22_04-lts", "version": "latest"}
 
 
+def pool(agent: str) -> dict[str, Any]:
+    """Return the body of a pool that is there, on whose machines is that agent of Batch's."""
+    machines = {"imageReference": UBUNTU, "nodeAgentSKUId": agent}
+    return {"id": "small", "targetDedicatedNodes": 1, "vmSize": "its own", "virtualMachineConfiguration": machines}
+
+
 class Batch:
     """What was asked of the server, and what becomes of tasks.
 

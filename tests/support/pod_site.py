@@ -58,6 +58,17 @@ def pods(cluster: Cluster) -> list[Any]:
     return list(cluster.api.list_namespaced_pod(cluster.namespace, label_selector=WORKSPACE).items)
 
 
+@contextmanager
+def pod_site(folder: Path, cluster: Cluster, image: str = "busybox", **settings: Any) -> Iterator[PodSite]:
+    """A workspace in `folder`, whose steps run in pods of that image; whatever has happened, no pod is left."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(CONNECTION, connection(cluster))
+        made = PodSite(folder / "site", cluster, **settings)
+        target(made, cluster, image=cluster.image(image))
+        yield made
+        assert eventually(lambda: not pods(cluster), 30)
+
+
 class PodSite(Site):
     """A workspace whose steps this process itself carries out, one try after another, in pods."""
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from airflow_mlpipe.errors import OutputMissingError
+from airflow_mlpipe.errors import MissingDataError, OutputMissingError
 from airflow_mlpipe.execution.kept import Kept, keep_file
 from airflow_mlpipe.execution.pod.order import PodAnswer
 from airflow_mlpipe.model.result import FileRecord, OutputRecord, Written
 from airflow_mlpipe.storage.datastore import check_files
-from airflow_mlpipe.storage.output_parts import put_together, together
+from airflow_mlpipe.storage.documents import Documents
+from airflow_mlpipe.storage.manifests import read_manifest
+from airflow_mlpipe.storage.output_parts import joined, put_together, together
 
 if TYPE_CHECKING:
     from airflow_mlpipe.engine.pods.follow import Followed
@@ -100,6 +102,32 @@ def outputs_of(tried: Tried, answers: Sequence[PodAnswer]) -> tuple[OutputRecord
             )
     run_id = tried.order.run.step_run_id
     return tuple(put_together(port, run_id, parts[port.name], stores[port.name], site.default) for port in step.outputs)
+
+
+def check_references(answers: Sequence[PodAnswer], manifests: Documents) -> None:
+    """Check that no node has written to a place of a datastore elsewhere to which another one has written differently.
+
+    In a folder that all nodes mount they write at once, and the last one wins.
+
+    Args:
+        answers: of all nodes.
+        manifests: the default datastore.
+
+    Raises:
+        ExecutionError: if two nodes wrote different bytes to one place.
+        MissingDataError: if the list of what a node has written is gone.
+    """
+    for name in sorted({name for answer in answers for name in answer.places}):
+        parts = {}
+        for node, answer in enumerate(answers):
+            if name in answer.places:
+                manifest = read_manifest(answer.places[name], manifests)
+                if manifest is None:
+                    raise MissingDataError(
+                        f"the list of what node {node} wrote to datastore '{name}' is gone; try again"
+                    )
+                parts[node] = manifest.entries
+        joined(f"datastore '{name}', by a DataReference", parts)
 
 
 def _renamed(file: FileRecord, node: int, there: Iterable[str]) -> FileRecord:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_mlpipe.engine.pods.nodes import kept_together, outputs_of, to_blame
+from airflow_mlpipe.engine.pods.nodes import check_references, kept_together, outputs_of, to_blame
 from airflow_mlpipe.engine.pods.spec import COLLECT, STAGE, PodPlan
 from airflow_mlpipe.engine.pods.view import Ended
 from airflow_mlpipe.errors import (
@@ -212,6 +212,8 @@ def _collected(tried: Tried, answers: Sequence[PodAnswer], kept: Kept, exit: Exi
     changed = changed_inputs(tried.job, site.store, site.content, site.index)
     names = {port.name for port in changed}
     changed += [port for port in step.inputs if port.name in references and port.name not in names]
+    # First of all: an upload that another node has hindered says less.
+    check_references(answers, site.default)
     outputs = outputs_of(tried, answers)
     for name in _reference_stores(tried, references):
         opened = check_files(site.store(name))

@@ -11,7 +11,7 @@ from airflow_mlpipe.execution.collect import commit_outputs
 from airflow_mlpipe.execution.distribution import failed_at_s, failed_rank
 from airflow_mlpipe.execution.kept import keep
 from airflow_mlpipe.execution.lent import take_back
-from airflow_mlpipe.execution.pod.nodes import describe_parts, upload_parts
+from airflow_mlpipe.execution.pod.nodes import describe_parts, describe_references, upload_parts
 from airflow_mlpipe.execution.pod.order import OrderPlace, PodAnswer, PodError, PodOrder
 from airflow_mlpipe.execution.pod.staging import references_of
 from airflow_mlpipe.execution.pod.stores import PodStores
@@ -40,7 +40,9 @@ def collect_order(order: PodOrder, stores: PodStores, place: OrderPlace, documen
         # First what tells of the try: there may not be time for more.
         write_answer(answer, place, documents)
         if order.nodes > 1:
-            answer = answer.model_copy(update={"outputs": describe_parts(order, stores, stores.documents, place.node)})
+            parts = describe_parts(order, stores, stores.documents, place.node)
+            places = describe_references(job.references, stores.documents)
+            answer = answer.model_copy(update={"outputs": parts, "places": places})
             # Before anything is uploaded: two nodes that write to the same place would hinder each other.
             write_answer(answer, place, documents)
             upload_parts(order, stores, answer.outputs, place.node)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from airflow_mlpipe.execution.pod.order import PodOrder
-from airflow_mlpipe.model.result import OutputRecord
+from airflow_mlpipe.execution.references import RemoteReference
+from airflow_mlpipe.model.digest import Digest
+from airflow_mlpipe.model.result import OutputRecord, TreeEntry, TreeManifest
 from airflow_mlpipe.storage.datastore import LocalStore, check_files
 from airflow_mlpipe.storage.documents import Documents
+from airflow_mlpipe.storage.manifests import write_manifest
 from airflow_mlpipe.storage.output_parts import describe_part, part_of, upload_part
 from airflow_mlpipe.storage.selection import Stores
 
@@ -41,6 +45,26 @@ def describe_parts(order: PodOrder, store: Stores, manifests: Documents, node: i
         for port in order.step.outputs
     )
     return tuple(part for part in parts if part is not None)
+
+
+def describe_references(references: Sequence[RemoteReference], manifests: Documents) -> dict[str, Digest]:
+    """Return what a node has written through DataReferences, of which nothing is elsewhere yet.
+
+    Returns:
+        by datastore the digest of a list of places in it, which `manifests` keeps.
+
+    Raises:
+        StorageError: if a file cannot be read, or the list not be written.
+    """
+    places: dict[str, dict[str, TreeEntry]] = {}
+    for reference in references:
+        entries = {entry.path: entry for entry in reference.described()}
+        if entries:
+            places.setdefault(reference.source.datastore, {}).update(entries)
+    lists = {name: TreeManifest(entries=tuple(found[path] for path in sorted(found))) for name, found in places.items()}
+    for each in lists.values():
+        write_manifest(each, manifests)
+    return {name: each.digest for name, each in lists.items()}
 
 
 def upload_parts(order: PodOrder, store: Stores, parts: tuple[OutputRecord, ...], node: int) -> None:

@@ -209,6 +209,7 @@ class PodAnswer(Frozen):
         warnings: what could not be kept.
         outputs: its committed outputs; of one of several nodes the parts that it has written.
         references: inputs that it has written to, and whose datastores hold that aside.
+        places: of one of several nodes what it has written to these, as a kept list of places for each datastore.
         error: why there is no result, or None.
         failed_rank: which of its ranks failed first, and how, or None.
         failed_at_s: when that was, by the clock of its node, in seconds since the epoch.
@@ -223,6 +224,7 @@ class PodAnswer(Frozen):
     warnings: tuple[str, ...] = ()
     outputs: tuple[OutputRecord, ...] = ()
     references: tuple[str, ...] = ()
+    places: dict[str, Digest] = {}
     error: PodError | None = None
     failed_rank: str | None = None
     failed_at_s: float | None = None
