@@ -14,6 +14,7 @@ _MODULES = (
     "airflow_mlpipe.engine.operators",
     "airflow_mlpipe.engine.runs",
     "airflow_mlpipe.engine.sensor",
+    "airflow_mlpipe.catalog.joining",
     "airflow_mlpipe.storage.archive",
     "airflow_mlpipe.storage.local_cache",
     "airflow_mlpipe.storage.remote_documents",
@@ -32,11 +33,18 @@ def preload() -> None:
     from airflow.sdk.listener import get_listener_manager
     from airflow.sdk.plugins_manager import integrate_macros_plugins
 
+    from airflow_mlpipe.execution.software import this_interpreter
     from airflow_mlpipe.model.base import build_models
 
-    for module in (*_MODULES, *(name for name in _IF_INSTALLED if find_spec(name) is not None)):
+    installed = [name for name in _IF_INSTALLED if find_spec(name) is not None]
+    for module in (*_MODULES, *installed):
         importlib.import_module(module)
+    if "s3fs" in installed:
+        from airflow_mlpipe.storage.s3_session import load
+
+        load()
     build_models()
-    # Both remember their answer, for which all installed distributions are searched for plugins.
+    this_interpreter()
+    # These remember their answer, for which all installed distributions are searched for plugins.
     get_listener_manager()
     integrate_macros_plugins()

@@ -242,9 +242,14 @@ class Room:
         return {**row.parameters, CONF_KEY: flags}
 
 
-@cache
 def room_at(folder: str, patience_s: float = RECONNECT_S) -> Room:
-    """Return the room of a ``.mlpipe`` folder; one for each process."""
+    """Return the room of a ``.mlpipe`` folder; one for each process and patience."""
+    return _room_at(folder, patience_s)
+
+
+@cache
+def _room_at(folder: str, patience_s: float) -> Room:
+    # Apart from its default: a cache takes an argument that is left out for another one than the same that is given.
     return Room(Path(folder), patience_s)
 
 

@@ -147,7 +147,7 @@ def finish_attempt(order: Order, key: StepKey, carried: Carried, site: Site) -> 
     _keep_names_of_observed(step, carried.kept.observed, site)
     site.catalog.add_written(run_id, carried.kept.parent_written)
     # Before the row, which promises that a lost catalog can be made again.
-    keep_record(result, site.workspace_id, step.id, site.catalog, site.store, site.default)
+    keep_record(result, site.workspace_id, step.id, site.catalog, site.store, site.default, is_new=True)
     result = _committed(result, run_id, step.id, site.catalog)
     for warning in carried.collected.warnings:
         _log.warning("step '%s': %s", step.name, warning)

@@ -16,7 +16,14 @@ from airflow_mlpipe.storage.selection import Stores
 
 
 def keep_record(
-    result: StepResult, workspace_id: str, step_id: str, catalog: Catalog, store: Stores, default: Documents
+    result: StepResult,
+    workspace_id: str,
+    step_id: str,
+    catalog: Catalog,
+    store: Stores,
+    default: Documents,
+    *,
+    is_new: bool = False,
 ) -> None:
     """Write the record of a result, and the spec of its run, to the default datastore.
 
@@ -27,6 +34,7 @@ def keep_record(
         catalog: knows both.
         store: opens a datastore by name.
         default: the default datastore.
+        is_new: whether the result was made just now; else a record that is there stays.
 
     Raises:
         NotFoundError: if the catalog knows no such run or step.
@@ -42,7 +50,7 @@ def keep_record(
         datastores={name: store(name).url for name in sorted({each.datastore for each in result.outputs})},
         default_datastore=default.name,
     )
-    write_result(record, default)
+    write_result(record, default, is_new=is_new)
 
 
 def _keep_spec(digest: Digest, catalog: Catalog, default: Documents) -> None:

@@ -49,14 +49,19 @@ def result_path(result_id: str) -> str:
     return f"{RESULTS}/{result_id}.json"
 
 
-def write_result(record: ResultRecord, store: Documents) -> None:
+def write_result(record: ResultRecord, store: Documents, *, is_new: bool = False) -> None:
     """Keep the record of a result. One of a newer version under its id stays.
+
+    Args:
+        record: of the result.
+        store: the default datastore.
+        is_new: whether the result's id was made just now, so that there is none to be looked for.
 
     Raises:
         StorageError: if it cannot be written.
     """
     path = result_path(record.result.id)
-    if _document(path, store)[1] in (MISSING, DAMAGED):
+    if is_new or _document(path, store)[1] in (MISSING, DAMAGED):
         store.write_bytes(path, _encoded(record.model_dump()))
 
 

@@ -45,6 +45,9 @@ class S3Driver(Rooted):
     copied_bytes = 5 << 30
 
     def __init__(self, bucket: str, prefix: str, options: Mapping[str, Any], answer_s: float) -> None:
+        # Here, not above: it needs the library.
+        from airflow_mlpipe.storage.s3_session import trusting
+
         super().__init__(prefix)
         self._bucket = bucket
         own = {
@@ -62,18 +65,19 @@ class S3Driver(Rooted):
         # The MD5 of what is written is signed; a second digest of it would be computed between all other requests.
         given["s3"] = {"payload_signing_enabled": False, **(given.get("s3") or {})}
         # One attempt: what is tried again, and for how long, is decided in one place for all stores.
-        self._options = {**options, "config_kwargs": {**own, **given, "retries": {"total_max_attempts": 1}}}
+        config = trusting({**own, **given, "retries": {"total_max_attempts": 1}})
+        self._options = {**options, "config_kwargs": config}
         self._versions = bool(options.get("version_aware"))
         self.server = str(options.get("endpoint_url") or "S3")
         self._fs: Any = None
 
     async def connect(self) -> None:
         """Make the client."""
-        from aiobotocore.session import AioSession
+        from airflow_mlpipe.storage.s3_session import new_session
 
         self._fs = self.filesystem()
         self._fs.retries = 1
-        session = AioSession(**self._fs.kwargs)
+        session = new_session(**self._fs.kwargs)
         # Times stay texts, which are parsed where they are wanted: for each small file it takes a tenth of the work.
         session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_text)
         self._fs.session = session

@@ -59,6 +59,16 @@ def test_a_record_comes_back_as_it_was_written(store: LocalStore) -> None:
     assert store.path_of(result_path("r")).stat().st_mtime_ns == listed.written_ns
 
 
+def test_nothing_is_looked_for_under_a_new_id(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unread(_relative: str) -> bytes:
+        raise AssertionError("a store elsewhere answers each question with a request")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "read_bytes", unread)
+        write_result(record(), store, is_new=True)
+    assert read_result("r", store).problem == ""
+
+
 def test_a_metric_may_be_no_number(store: LocalStore) -> None:
     write_result(record(metrics=(MetricRecord(name="loss", value=math.nan),)), store)
     found = read_result("r", store).record
