@@ -9,16 +9,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.docker.operators.docker import DockerOperator
-from airflow.sdk.exceptions import AirflowException
 from docker.types import DeviceRequest, LogConfig, Mount
 
 from airflow_mlpipe.engine.container_mounts import Bind
-from airflow_mlpipe.engine.docker_engine import CALL_TIMEOUT_S, DockerEngine, refusals, tls_arguments, unreachable
+from airflow_mlpipe.engine.docker_engine import DockerEngine, refusals
 from airflow_mlpipe.errors import UnreachableError
 from airflow_mlpipe.model.compute import Resources
+
+if TYPE_CHECKING:
+    from docker import APIClient
 
 _NANO = 1_000_000_000
 _HIDDEN_BYTES = 1 << 16
@@ -43,10 +45,7 @@ class StepContainer(DockerOperator):
     template_ext: Sequence[str] = ()
 
     def __init__(self, *, limits: Resources, binds: Sequence[Bind], groups: Sequence[int] = (), **kwargs: Any) -> None:
-        tls = tls_arguments() if not str(kwargs.get("docker_url")).startswith("unix://") else {}
-        super().__init__(
-            task_id="container", mount_tmp_dir=False, auto_remove="force", timeout=CALL_TIMEOUT_S, **tls, **kwargs
-        )
+        super().__init__(task_id="container", mount_tmp_dir=False, auto_remove="force", **kwargs)
         self._limits = limits
         self._binds = list(binds)
         self._groups = list(groups)
@@ -59,13 +58,12 @@ class StepContainer(DockerOperator):
         Raises:
             UnreachableError: if it does not.
         """
-        url = str(self.docker_url)
-        try:
-            with refusals(url):
-                return DockerEngine(url, self.cli)
-        except AirflowException as error:
-            # Its hook has logged why, and says only that.
-            raise unreachable(url, _first_cause(url) or error) from error
+        return DockerEngine.at(str(self.docker_url))
+
+    @property
+    def cli(self) -> APIClient:
+        """The engine's client, which is closed with it."""
+        return self.engine.client
 
     @property
     def id(self) -> str:
@@ -195,12 +193,3 @@ def _mount(bind: Bind) -> Mount:
 
 def _gpus(count: int | None) -> list[DeviceRequest] | None:
     return [DeviceRequest(count=count, capabilities=[["gpu"]])] if count else None
-
-
-def _first_cause(url: str) -> BaseException | None:
-    """Return why the engine does not answer."""
-    try:
-        DockerEngine.at(url)
-    except UnreachableError as error:
-        return error.__cause__
-    return None

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 
 _ROUNDS = 8
 _PAUSE_S = 0.25
@@ -62,8 +62,7 @@ def main() -> None:
 
     # More than once: what the dead process asked for last may still be under way.
     for _ in range(_ROUNDS):
-        with suppress(MlpipeError):
-            engine = DockerEngine.at(task["url"])
+        with suppress(MlpipeError), closing(DockerEngine.at(task["url"])) as engine:
             for container in engine.labelled(task["labels"]):
                 engine.remove(container["Id"])
         time.sleep(_PAUSE_S)

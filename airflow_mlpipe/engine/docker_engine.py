@@ -38,13 +38,15 @@ def url_of(compute: ComputeSpec | None) -> str:
     return (settings and settings.engine_url) or os.environ.get("DOCKER_HOST") or USUAL_URL
 
 
-def tls_arguments() -> dict[str, str]:
-    """Return DockerOperator's arguments for the certificates of ``DOCKER_TLS_VERIFY`` and ``DOCKER_CERT_PATH``."""
+def _certificates() -> dict[str, Any]:
+    """Return the files that ``DOCKER_TLS_VERIFY`` and ``DOCKER_CERT_PATH`` name, as arguments of ``TLSConfig``."""
     folder = os.environ.get("DOCKER_CERT_PATH")
     if not folder or not os.environ.get("DOCKER_TLS_VERIFY"):
         return {}
-    names = {"tls_ca_cert": "ca.pem", "tls_client_cert": "cert.pem", "tls_client_key": "key.pem"}
-    return {argument: str(Path(folder, name)) for argument, name in names.items()}
+    return {
+        "ca_cert": str(Path(folder, "ca.pem")),
+        "client_cert": (str(Path(folder, "cert.pem")), str(Path(folder, "key.pem"))),
+    }
 
 
 class DockerEngine:
@@ -71,16 +73,15 @@ class DockerEngine:
             UnreachableError: if it does not answer.
         """
         with refusals(url):
-            from docker import APIClient
             from docker.tls import TLSConfig
 
-            tls = tls_arguments()
-            config: Any = False
-            if tls and not url.startswith("unix://"):
-                pair = (tls["tls_client_cert"], tls["tls_client_key"])
-                config = TLSConfig(ca_cert=tls["tls_ca_cert"], client_cert=pair, verify=True)
+            from airflow_mlpipe.engine.docker_client import Client
+
+            certificates = {} if url.startswith("unix://") else _certificates()
+            if certificates:
                 url = url.replace("tcp://", "https://", 1)
-            return cls(url, APIClient(base_url=url, tls=config, timeout=timeout_s or CALL_TIMEOUT_S))
+            config: Any = TLSConfig(**certificates, verify=True) if certificates else False
+            return cls(url, Client(base_url=url, tls=config, timeout=timeout_s or CALL_TIMEOUT_S))
 
     def close(self) -> None:
         """Let go of its connections."""

@@ -72,12 +72,11 @@ def impatience() -> Iterator[None]:
     """Give engines and clusters, in the body, parts of a second where they have half a minute, or minutes."""
     from airflow.providers.cncf.kubernetes import kubernetes_helper_functions as provider
 
-    from airflow_mlpipe.engine import container, container_run, docker_engine
+    from airflow_mlpipe.engine import container_run, docker_engine
     from airflow_mlpipe.engine.pods import asking, follow, operator, trigger
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (container, docker_engine):
-            patch.setattr(module, "CALL_TIMEOUT_S", 0.3)
+        patch.setattr(docker_engine, "CALL_TIMEOUT_S", 0.3)
         patch.setattr(container_run, "RETURN_S", 0.5)
         for module in (asking, operator):
             patch.setattr(module, "CALL_S", (0.3, 0.3))

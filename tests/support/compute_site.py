@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import subprocess
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -88,10 +86,6 @@ class ComputeSite(Site):
         """Let the target's steps reach their engine, in the body, by a way that a test can cut."""
         with self._way() as way:
             yield way
-        with warnings.catch_warnings():
-            # Docker's client leaves its sockets to the garbage collector where it cannot connect.
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
 
     @contextmanager
     def _way(self) -> Iterator[Way]:
