@@ -29,8 +29,9 @@ _CONDA_CLAUSE = re.compile(r"(===|==|=|!=|~=|>=|<=|>|<)?\s*([\w.*+!-]+)")
 _PYTHON = re.compile(r"[=><~!\s]*(\d+)(?:\.(\d+))?")
 
 _ERAS = (
-    ((3, 9), ("numpy<1.24", "pandas<2", "scikit-learn<1.2")),
-    ((3, 11), ("numpy<2", "pandas<3")),
+    ((3, 9), ("numpy<1.24", "pandas<2", "pyarrow<26", "scikit-learn<1.2")),
+    # pyarrow 26 refuses to be imported beside NumPy 1, which its metadata does not say.
+    ((3, 11), ("numpy<2", "pandas<3", "pyarrow<26")),
 )
 """For a Python below the first one: what its code does not work with newer versions of."""
 
@@ -39,6 +40,9 @@ _STAND_IN = dict.fromkeys(
     ("azureml-sdk", "azureml-dataprep", "azureml-dataset-runtime", "azureml-opendatasets", "azureml-interpret"), _TABLES
 )
 """What packages of the retired SDK brought along that scripts use without naming it."""
+
+_READS_TABLES = "azureml-defaults"
+"""Brought pyarrow along, so that a script which names pandas besides reads tables. Others are spared its size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ def request_of(spec: EnvironmentSpec, *, with_conda: bool = False) -> Request:
         elif not with_conda:
             asked += _from_conda(text, where, notes)
     wanted = [each for requirement in asked for each in _without_own(requirement, notes)]
+    wanted += _for_tables(asked, [conda_name(text, where) for text in conda])
     python = _python(spec.python_version, where, notes)
     constraints = _era(spec.python_version, wanted)
     if constraints and wanted:
@@ -192,6 +197,17 @@ def _without_own(requirement: Requirement, notes: list[str]) -> Iterable[Require
         notes.append(f"package '{requirement.name}' is taken from the Python package index as '{SAME_PROGRAM[name]}'")
         requirement.name = SAME_PROGRAM[name]
     return [requirement]
+
+
+def _for_tables(asked: Iterable[Requirement], conda: Iterable[str]) -> list[Requirement]:
+    """Return pyarrow, if the environment is one in which v1's scripts read tables."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    names = {canonicalize_name(each.name) for each in asked}
+    if _READS_TABLES not in names or "pandas" not in names.union(conda) or "pyarrow" in names.union(conda):
+        return []
+    return [Requirement("pyarrow")]
 
 
 def _python(text: str | None, where: str, notes: list[str]) -> tuple[int, int] | None:

@@ -95,6 +95,17 @@ def test_the_retired_sdk_is_left_out_and_what_it_brought_stays():
     assert asked(pip_packages=("azureml-defaults",)).is_empty
 
 
+def test_the_defaults_beside_pandas_read_tables():
+    assert asked(pip_packages=("azureml-defaults",), conda_packages=("pandas",)).requirements == ("pandas", "pyarrow")
+    assert asked(pip_packages=("azureml-defaults", "pandas", "pyarrow==15.0")).requirements == (
+        "pandas",
+        "pyarrow==15.0",
+    )
+    assert asked(pip_packages=("azureml-defaults", "scipy")).requirements == ("scipy",)
+    beside = EnvironmentSpec(name="x", pip_packages=("azureml-defaults",), conda_packages=("pandas=1.5",))
+    assert request_of(beside, with_conda=True).requirements == ("pyarrow",)
+
+
 def test_sklearn_means_scikit_learn():
     assert asked(pip_packages=("sklearn>=1",)).requirements == ("scikit-learn>=1",)
 
@@ -102,9 +113,9 @@ def test_sklearn_means_scikit_learn():
 @pytest.mark.parametrize(
     ("python", "constraints"),
     [
-        ("3.6.2", ("numpy<1.24", "pandas<2", "scikit-learn<1.2")),
-        ("3.8", ("numpy<1.24", "pandas<2", "scikit-learn<1.2")),
-        (">=3.9", ("numpy<2", "pandas<3")),
+        ("3.6.2", ("numpy<1.24", "pandas<2", "pyarrow<26", "scikit-learn<1.2")),
+        ("3.8", ("numpy<1.24", "pandas<2", "pyarrow<26", "scikit-learn<1.2")),
+        (">=3.9", ("numpy<2", "pandas<3", "pyarrow<26")),
         ("3.11", ()),
         ("3", ()),
         (None, ()),
@@ -120,6 +131,7 @@ def test_an_old_python_limits_packages_to_its_time(python, constraints):
 def test_versions_that_the_user_chose_are_not_limited():
     assert asked(pip_packages=("numpy>=2", "pandas"), python_version="3.6").constraints == (
         "pandas<2",
+        "pyarrow<26",
         "scikit-learn<1.2",
     )
 
