@@ -41,9 +41,6 @@ _STAND_IN = dict.fromkeys(
 )
 """What packages of the retired SDK brought along that scripts use without naming it."""
 
-_READS_TABLES = "azureml-defaults"
-"""Brought pyarrow along, so that a script which names pandas besides reads tables. Others are spared its size."""
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -91,7 +88,7 @@ def request_of(spec: EnvironmentSpec, *, with_conda: bool = False) -> Request:
         elif not with_conda:
             asked += _from_conda(text, where, notes)
     wanted = [each for requirement in asked for each in _without_own(requirement, notes)]
-    wanted += _for_tables(asked, [conda_name(text, where) for text in conda])
+    wanted += _for_tables(wanted, [conda_name(text, where) for text in conda])
     python = _python(spec.python_version, where, notes)
     constraints = _era(spec.python_version, wanted)
     if constraints and wanted:
@@ -200,14 +197,15 @@ def _without_own(requirement: Requirement, notes: list[str]) -> Iterable[Require
 
 
 def _for_tables(asked: Iterable[Requirement], conda: Iterable[str]) -> list[Requirement]:
-    """Return pyarrow, if the environment is one in which v1's scripts read tables."""
+    """Return what tables are read with, besides pandas, where pandas is asked for.
+
+    v1 put ``azureml-defaults``, which brought it, into every environment whose packages were given by name.
+    """
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    names = {canonicalize_name(each.name) for each in asked}
-    if _READS_TABLES not in names or "pandas" not in names.union(conda) or "pyarrow" in names.union(conda):
-        return []
-    return [Requirement("pyarrow")]
+    names = {canonicalize_name(each.name) for each in asked}.union(conda)
+    return [Requirement("pyarrow")] if "pandas" in names and "pyarrow" not in names else []
 
 
 def _python(text: str | None, where: str, notes: list[str]) -> tuple[int, int] | None:

@@ -55,7 +55,7 @@ def test_what_is_no_requirement_is_refused(text):
         ("numpy 1.19.2", "numpy==1.19.2"),
         ("numpy>=1.11,<2", "numpy<2,>=1.11"),
         ("numpy >=1.11, <2", "numpy<2,>=1.11"),
-        ("conda-forge::pandas=2.2", "pandas==2.2.*"),
+        ("conda-forge::scipy=2.2", "scipy==2.2.*"),
         ("pytorch=2.1", "torch==2.1.*"),
         ("opencv", "opencv-python-headless"),
         ("py-xgboost<=2", "xgboost<=2"),
@@ -95,15 +95,13 @@ def test_the_retired_sdk_is_left_out_and_what_it_brought_stays():
     assert asked(pip_packages=("azureml-defaults",)).is_empty
 
 
-def test_the_defaults_beside_pandas_read_tables():
-    assert asked(pip_packages=("azureml-defaults",), conda_packages=("pandas",)).requirements == ("pandas", "pyarrow")
-    assert asked(pip_packages=("azureml-defaults", "pandas", "pyarrow==15.0")).requirements == (
-        "pandas",
-        "pyarrow==15.0",
-    )
+def test_where_pandas_is_tables_can_be_read():
+    assert asked(pip_packages=("pandas",)).requirements == ("pandas", "pyarrow")
+    assert asked(conda_packages=("pandas=1.5",)).requirements == ("pandas==1.5.*", "pyarrow")
+    assert asked(pip_packages=("pandas", "PyArrow==15.0")).requirements == ("PyArrow==15.0", "pandas")
     assert asked(pip_packages=("azureml-defaults", "scipy")).requirements == ("scipy",)
-    beside = EnvironmentSpec(name="x", pip_packages=("azureml-defaults",), conda_packages=("pandas=1.5",))
-    assert request_of(beside, with_conda=True).requirements == ("pyarrow",)
+    assert asked(with_conda=True, conda_packages=("pandas=1.5",)).requirements == ("pyarrow",)
+    assert asked(with_conda=True, conda_packages=("pandas", "pyarrow")).requirements == ()
 
 
 def test_sklearn_means_scikit_learn():
