@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         DockerSection,
         PythonSection,
     )
+    from airflow_mlpipe.sdk.estimator import Estimator, EstimatorStep
     from airflow_mlpipe.sdk.exceptions import (
         ActivityFailedException,
         AzureMLException,
@@ -128,6 +129,8 @@ __all__ = [
     "DockerSection",
     "DsvmCompute",
     "Environment",
+    "Estimator",
+    "EstimatorStep",
     "Experiment",
     "ExperimentExecutionException",
     "FileDataset",
@@ -218,6 +221,8 @@ _MODULES = {
     "DockerSection": "sdk.environment_sections",
     "DsvmCompute": "sdk.other_computes",
     "Environment": "sdk.environment",
+    "Estimator": "sdk.estimator",
+    "EstimatorStep": "sdk.estimator",
     "Experiment": "sdk.experiment",
     "ExperimentExecutionException": "sdk.exceptions",
     "FileDataset": "sdk.file_dataset",

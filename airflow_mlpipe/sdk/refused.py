@@ -33,6 +33,10 @@ _GROUPS = (
         "NoTerminationPolicy PrimaryMetricGoal TrainingOutput choice uniform quniform loguniform normal randint",
     ),
     ("make a PythonScriptStep for each model to compare", "AutoMLStep AutoMLStepRun AutoMLConfig AutoMLRun"),
+    (
+        "give what it needs to an Estimator: Estimator(folder, entry_script='train.py', pip_packages=['torch'])",
+        "SKLearn PyTorch TensorFlow Chainer",
+    ),
     ("Azure Data Lake Analytics was shut down in 2024", "AdlaStep"),
     ("put an operator of Airflow's beside the pipeline: Pipeline.to_task_group()", "KustoStep"),
     ("give the line to a CommandStep: CommandStep('Rscript train.R')", "RScriptStep"),
