@@ -41,6 +41,12 @@ _STAND_IN = dict.fromkeys(
 )
 """What packages of the retired SDK brought along that scripts use without naming it."""
 
+_LEFT_OUT = {
+    "azureml-mlflow": "a script that imports mlflow needs it among the packages, and a server in MLFLOW_TRACKING_URI; "
+    "Run.get_context().log() needs neither"
+}
+"""Why a package of the retired SDK is left out that this one does not stand in for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -187,7 +193,8 @@ def _without_own(requirement: Requirement, notes: list[str]) -> Iterable[Require
 
     name = canonicalize_name(requirement.name)
     if name == "azureml" or name.startswith("azureml-") or name == "airflow-mlpipe":
-        notes.append(f"package '{requirement}' is left out: airflow_mlpipe takes its place")
+        instead = _LEFT_OUT.get(name, "airflow_mlpipe takes its place")
+        notes.append(f"package '{requirement}' is left out: {instead}")
         brings = _STAND_IN.get(name, _TABLES if "pandas" in requirement.extras else ())
         return [Requirement(each) for each in brings]
     if name in SAME_PROGRAM:

@@ -53,6 +53,11 @@ _GROUPS = (
         "SqlDataReference",
     ),
     (
+        "attach the pool of an Airflow connection: SynapseCompute.attach_configuration(conn_id=...); its steps take "
+        "PipelineData and datasets, see docs/how-to/operators.md",
+        "LinkedService SynapseWorkspaceLinkedServiceConfiguration HDFSOutputDatasetConfig",
+    ),
+    (
         "models are not served here; Model(workspace, name).download() gives the files",
         "InferenceConfig Webservice AciWebservice AksWebservice",
     ),

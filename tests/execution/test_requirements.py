@@ -95,6 +95,15 @@ def test_the_retired_sdk_is_left_out_and_what_it_brought_stays():
     assert asked(pip_packages=("azureml-defaults",)).is_empty
 
 
+def test_nothing_stands_in_for_mlflow():
+    request = asked(pip_packages=("azureml-mlflow==1.40",))
+    assert request.is_empty
+    assert request.notes == (
+        "package 'azureml-mlflow==1.40' is left out: a script that imports mlflow needs it among the packages, and a "
+        "server in MLFLOW_TRACKING_URI; Run.get_context().log() needs neither",
+    )
+
+
 def test_where_pandas_is_tables_can_be_read():
     assert asked(pip_packages=("pandas",)).requirements == ("pandas", "pyarrow")
     assert asked(conda_packages=("pandas=1.5",)).requirements == ("pandas==1.5.*", "pyarrow")
