@@ -35,6 +35,9 @@ _ERAS = (
 )
 """For a Python below the first one: what its code does not work with newer versions of."""
 
+_V1_PYTHON = "3.8"
+"""The Python of an environment of v1's that says none."""
+
 _TABLES = ("pandas", "pyarrow")
 _STAND_IN = dict.fromkeys(
     ("azureml-sdk", "azureml-dataprep", "azureml-dataset-runtime", "azureml-opendatasets", "azureml-interpret"), _TABLES
@@ -96,9 +99,10 @@ def request_of(spec: EnvironmentSpec, *, with_conda: bool = False) -> Request:
     wanted = [each for requirement in asked for each in _without_own(requirement, notes)]
     wanted += _for_tables(wanted, [conda_name(text, where) for text in conda])
     python = _python(spec.python_version, where, notes)
-    constraints = _era(spec.python_version, wanted)
+    era = spec.python_version or _silent_era(asked)
+    constraints = _era(era, wanted)
     if constraints and wanted:
-        notes.append(f"packages are limited to those of Python {spec.python_version}: {', '.join(constraints)}")
+        notes.append(f"packages are limited to those of Python {era}: {', '.join(constraints)}")
     return Request(
         tuple(sorted({str(each) for each in wanted})), tuple(sorted(conda)), constraints, python, tuple(notes)
     )
@@ -226,6 +230,15 @@ def _python(text: str | None, where: str, notes: list[str]) -> tuple[int, int] |
             notes.append(f"Python {text} is asked for, {own[0]}.{own[1]} is taken: this package needs 3.11 or newer")
         return None
     return asked
+
+
+def _silent_era(asked: Iterable[Requirement]) -> str | None:
+    """Return the Python that v1 gave to an environment without one, if this is one of v1's; else None.
+
+    The packages of that time have no wheels for Python 3.12 and newer.
+    """
+    of_v1 = any(each.name.lower().startswith("azureml") for each in asked)
+    return _V1_PYTHON if of_v1 and sys.version_info < (3, 12) else None
 
 
 def _era(text: str | None, wanted: Iterable[Requirement]) -> tuple[str, ...]:
