@@ -11,6 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_mlpipe.errors import MlpipeError
     from airflow_mlpipe.sdk.aml_compute import AmlCompute
+    from airflow_mlpipe.sdk.authentication import (
+        AzureCliAuthentication,
+        InteractiveLoginAuthentication,
+        MsiAuthentication,
+        ServicePrincipalAuthentication,
+    )
     from airflow_mlpipe.sdk.azure_batch_step import AzureBatchStep
     from airflow_mlpipe.sdk.column_types import DataType
     from airflow_mlpipe.sdk.compute import ComputeTarget, ComputeTargetException
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.databricks_step import DatabricksStep
     from airflow_mlpipe.sdk.dataset import Dataset
     from airflow_mlpipe.sdk.datastore import Datastore
+    from airflow_mlpipe.sdk.default_images import DEFAULT_CPU_IMAGE, DEFAULT_GPU_IMAGE
     from airflow_mlpipe.sdk.distribution import MpiConfiguration, PyTorchConfiguration, TensorflowConfiguration
     from airflow_mlpipe.sdk.docker_compute import DockerCompute
     from airflow_mlpipe.sdk.environment import Environment
@@ -30,6 +37,16 @@ if TYPE_CHECKING:
         DockerConfiguration,
         DockerSection,
         PythonSection,
+    )
+    from airflow_mlpipe.sdk.estimator import Estimator, EstimatorStep
+    from airflow_mlpipe.sdk.exceptions import (
+        ActivityFailedException,
+        AzureMLException,
+        ExperimentExecutionException,
+        ServiceException,
+        UserErrorException,
+        WebserviceException,
+        WorkspaceException,
     )
     from airflow_mlpipe.sdk.experiment import Experiment
     from airflow_mlpipe.sdk.file_dataset import FileDataset
@@ -60,6 +77,7 @@ if TYPE_CHECKING:
     )
     from airflow_mlpipe.sdk.run import Run
     from airflow_mlpipe.sdk.run_configuration import RunConfiguration
+    from airflow_mlpipe.sdk.run_details import RunDetails
     from airflow_mlpipe.sdk.script_run import ScriptRun
     from airflow_mlpipe.sdk.script_run_config import ScriptRunConfig
     from airflow_mlpipe.sdk.service_computes import BatchCompute, DatabricksCompute, HDInsightCompute, SynapseCompute
@@ -71,14 +89,18 @@ if TYPE_CHECKING:
     from airflow_mlpipe.sdk.versions import DatasetChangedWarning
     from airflow_mlpipe.sdk.workspace import Workspace
 
+    VERSION: str
     __version__: str
 
 __all__ = [
+    "ActivityFailedException",
     "AdlaCompute",
     "AksCompute",
     "AmlCompute",
     "AmlComputeConfiguration",
     "AzureBatchStep",
+    "AzureCliAuthentication",
+    "AzureMLException",
     "BatchCompute",
     "CommandStep",
     "ComputeInstance",
@@ -86,6 +108,8 @@ __all__ = [
     "ComputeTargetException",
     "CondaDependencies",
     "ContainerRegistry",
+    "DEFAULT_CPU_IMAGE",
+    "DEFAULT_GPU_IMAGE",
     "DataFactoryCompute",
     "DataIntervalEnd",
     "DataIntervalStart",
@@ -105,10 +129,14 @@ __all__ = [
     "DockerSection",
     "DsvmCompute",
     "Environment",
+    "Estimator",
+    "EstimatorStep",
     "Experiment",
+    "ExperimentExecutionException",
     "FileDataset",
     "HDInsightCompute",
     "HDInsightStep",
+    "InteractiveLoginAuthentication",
     "Joined",
     "KubernetesCompute",
     "KubernetesComputeConfiguration",
@@ -117,6 +145,7 @@ __all__ = [
     "Model",
     "MpiConfiguration",
     "MpiStep",
+    "MsiAuthentication",
     "OperatorStep",
     "OutputFileDatasetConfig",
     "OutputTabularDatasetConfig",
@@ -136,8 +165,11 @@ __all__ = [
     "ResourceConfiguration",
     "Run",
     "RunConfiguration",
+    "RunDetails",
     "ScriptRun",
     "ScriptRunConfig",
+    "ServiceException",
+    "ServicePrincipalAuthentication",
     "SourceFile",
     "StepRun",
     "StepSequence",
@@ -146,15 +178,21 @@ __all__ = [
     "TabularDataset",
     "TensorflowConfiguration",
     "Url",
+    "UserErrorException",
+    "WebserviceException",
     "Workspace",
+    "WorkspaceException",
 ]
 
 _MODULES = {
+    "ActivityFailedException": "sdk.exceptions",
     "AdlaCompute": "sdk.other_computes",
     "AksCompute": "sdk.other_computes",
     "AmlCompute": "sdk.aml_compute",
     "AmlComputeConfiguration": "sdk.resource_configuration",
     "AzureBatchStep": "sdk.azure_batch_step",
+    "AzureCliAuthentication": "sdk.authentication",
+    "AzureMLException": "sdk.exceptions",
     "BatchCompute": "sdk.service_computes",
     "CommandStep": "sdk.steps",
     "ComputeInstance": "sdk.other_computes",
@@ -162,6 +200,8 @@ _MODULES = {
     "ComputeTargetException": "sdk.compute",
     "CondaDependencies": "sdk.conda",
     "ContainerRegistry": "sdk.environment_sections",
+    "DEFAULT_CPU_IMAGE": "sdk.default_images",
+    "DEFAULT_GPU_IMAGE": "sdk.default_images",
     "DataFactoryCompute": "sdk.other_computes",
     "DataIntervalEnd": "sdk.parameter",
     "DataIntervalStart": "sdk.parameter",
@@ -181,11 +221,15 @@ _MODULES = {
     "DockerSection": "sdk.environment_sections",
     "DsvmCompute": "sdk.other_computes",
     "Environment": "sdk.environment",
+    "Estimator": "sdk.estimator",
+    "EstimatorStep": "sdk.estimator",
     "Experiment": "sdk.experiment",
+    "ExperimentExecutionException": "sdk.exceptions",
     "FileDataset": "sdk.file_dataset",
-    "Joined": "sdk.operator_arguments",
     "HDInsightCompute": "sdk.service_computes",
     "HDInsightStep": "sdk.spark_steps",
+    "InteractiveLoginAuthentication": "sdk.authentication",
+    "Joined": "sdk.operator_arguments",
     "KubernetesCompute": "sdk.kubernetes_compute",
     "KubernetesComputeConfiguration": "sdk.resource_configuration",
     "KustoCompute": "sdk.other_computes",
@@ -193,6 +237,7 @@ _MODULES = {
     "Model": "sdk.model",
     "MpiConfiguration": "sdk.distribution",
     "MpiStep": "sdk.mpi_step",
+    "MsiAuthentication": "sdk.authentication",
     "OperatorStep": "sdk.operator_step",
     "OutputFileDatasetConfig": "sdk.data",
     "OutputTabularDatasetConfig": "sdk.table_output",
@@ -212,9 +257,12 @@ _MODULES = {
     "ResourceConfiguration": "sdk.resource_configuration",
     "Run": "sdk.run",
     "RunConfiguration": "sdk.run_configuration",
-    "SourceFile": "sdk.operator_arguments",
+    "RunDetails": "sdk.run_details",
     "ScriptRun": "sdk.script_run",
     "ScriptRunConfig": "sdk.script_run_config",
+    "ServiceException": "sdk.exceptions",
+    "ServicePrincipalAuthentication": "sdk.authentication",
+    "SourceFile": "sdk.operator_arguments",
     "StepRun": "sdk.step_run",
     "StepSequence": "sdk.steps",
     "SynapseCompute": "sdk.service_computes",
@@ -222,15 +270,22 @@ _MODULES = {
     "TabularDataset": "sdk.tabular_dataset",
     "TensorflowConfiguration": "sdk.distribution",
     "Url": "sdk.operator_arguments",
+    "UserErrorException": "sdk.exceptions",
+    "WebserviceException": "sdk.exceptions",
+    "WorkspaceException": "sdk.exceptions",
     "Workspace": "sdk.workspace",
+    # v1's name for what a script has outside of a run; scripts compare with it.
+    "_OfflineRun": "sdk.offline_run",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
+    if name in ("__version__", "VERSION"):
         return _version()
-    if name not in _MODULES:
+    if name.startswith("__"):
         raise AttributeError(f"module 'airflow_mlpipe' has no attribute '{name}'")
+    if name not in _MODULES:
+        return _refused(name)
     from importlib import import_module
 
     value = globals()[name] = getattr(import_module(f"airflow_mlpipe.{_MODULES[name]}"), name)
@@ -239,6 +294,16 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _refused(name: str) -> Any:
+    """Return what stands for a name of v1's that is not here: it can be imported; using it says what to use."""
+    from airflow_mlpipe.sdk.refused import INSTEAD, refused
+
+    if name not in INSTEAD:
+        raise AttributeError(f"module 'airflow_mlpipe' has no attribute '{name}'")
+    value = globals()[name] = refused(name)
+    return value
 
 
 def _version() -> str:

@@ -29,16 +29,26 @@ _CONDA_CLAUSE = re.compile(r"(===|==|=|!=|~=|>=|<=|>|<)?\s*([\w.*+!-]+)")
 _PYTHON = re.compile(r"[=><~!\s]*(\d+)(?:\.(\d+))?")
 
 _ERAS = (
-    ((3, 9), ("numpy<1.24", "pandas<2", "scikit-learn<1.2")),
-    ((3, 11), ("numpy<2", "pandas<3")),
+    ((3, 9), ("numpy<1.24", "pandas<2", "pyarrow<26", "scikit-learn<1.2")),
+    # pyarrow 26 refuses to be imported beside NumPy 1, which its metadata does not say.
+    ((3, 11), ("numpy<2", "pandas<3", "pyarrow<26")),
 )
 """For a Python below the first one: what its code does not work with newer versions of."""
+
+_V1_PYTHON = "3.8"
+"""The Python of an environment of v1's that says none."""
 
 _TABLES = ("pandas", "pyarrow")
 _STAND_IN = dict.fromkeys(
     ("azureml-sdk", "azureml-dataprep", "azureml-dataset-runtime", "azureml-opendatasets", "azureml-interpret"), _TABLES
 )
 """What packages of the retired SDK brought along that scripts use without naming it."""
+
+_LEFT_OUT = {
+    "azureml-mlflow": "a script that imports mlflow needs it among the packages, and a server in MLFLOW_TRACKING_URI; "
+    "Run.get_context().log() needs neither"
+}
+"""Why a package of the retired SDK is left out that this one does not stand in for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +97,12 @@ def request_of(spec: EnvironmentSpec, *, with_conda: bool = False) -> Request:
         elif not with_conda:
             asked += _from_conda(text, where, notes)
     wanted = [each for requirement in asked for each in _without_own(requirement, notes)]
+    wanted += _for_tables(wanted, [conda_name(text, where) for text in conda])
     python = _python(spec.python_version, where, notes)
-    constraints = _era(spec.python_version, wanted)
+    era = spec.python_version or _silent_era(asked)
+    constraints = _era(era, wanted)
     if constraints and wanted:
-        notes.append(f"packages are limited to those of Python {spec.python_version}: {', '.join(constraints)}")
+        notes.append(f"packages are limited to those of Python {era}: {', '.join(constraints)}")
     return Request(
         tuple(sorted({str(each) for each in wanted})), tuple(sorted(conda)), constraints, python, tuple(notes)
     )
@@ -185,13 +197,26 @@ def _without_own(requirement: Requirement, notes: list[str]) -> Iterable[Require
 
     name = canonicalize_name(requirement.name)
     if name == "azureml" or name.startswith("azureml-") or name == "airflow-mlpipe":
-        notes.append(f"package '{requirement}' is left out: airflow_mlpipe takes its place")
+        instead = _LEFT_OUT.get(name, "airflow_mlpipe takes its place")
+        notes.append(f"package '{requirement}' is left out: {instead}")
         brings = _STAND_IN.get(name, _TABLES if "pandas" in requirement.extras else ())
         return [Requirement(each) for each in brings]
     if name in SAME_PROGRAM:
         notes.append(f"package '{requirement.name}' is taken from the Python package index as '{SAME_PROGRAM[name]}'")
         requirement.name = SAME_PROGRAM[name]
     return [requirement]
+
+
+def _for_tables(asked: Iterable[Requirement], conda: Iterable[str]) -> list[Requirement]:
+    """Return what tables are read with, besides pandas, where pandas is asked for.
+
+    v1 put ``azureml-defaults``, which brought it, into every environment whose packages were given by name.
+    """
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    names = {canonicalize_name(each.name) for each in asked}.union(conda)
+    return [Requirement("pyarrow")] if "pandas" in names and "pyarrow" not in names else []
 
 
 def _python(text: str | None, where: str, notes: list[str]) -> tuple[int, int] | None:
@@ -205,6 +230,15 @@ def _python(text: str | None, where: str, notes: list[str]) -> tuple[int, int] |
             notes.append(f"Python {text} is asked for, {own[0]}.{own[1]} is taken: this package needs 3.11 or newer")
         return None
     return asked
+
+
+def _silent_era(asked: Iterable[Requirement]) -> str | None:
+    """Return the Python that v1 gave to an environment without one, if this is one of v1's; else None.
+
+    The packages of that time have no wheels for Python 3.12 and newer.
+    """
+    of_v1 = any(each.name.lower().startswith("azureml") for each in asked)
+    return _V1_PYTHON if of_v1 and sys.version_info < (3, 12) else None
 
 
 def _era(text: str | None, wanted: Iterable[Requirement]) -> tuple[str, ...]:

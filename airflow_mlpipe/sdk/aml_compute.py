@@ -82,6 +82,8 @@ class AmlCompute(ComputeTarget):
         """
         if vm_priority not in ("dedicated", "lowpriority"):
             raise ParameterError(f"vm_priority {vm_priority!r} is not allowed; allowed are dedicated and lowpriority")
+        min_nodes, max_nodes = _number(min_nodes), _number(max_nodes)
+        idle_seconds_before_scaledown = _number(idle_seconds_before_scaledown)
         check_nodes("min_nodes", min_nodes, 0)
         if max_nodes is not None:
             check_nodes("max_nodes", max_nodes, max(1, min_nodes))
@@ -158,6 +160,11 @@ class AmlCompute(ComputeTarget):
 
     def _properties(self) -> dict[str, Any]:
         return {"vmSize": self._spec.vm_size, "vmPriority": self._spec.vm_priority}
+
+
+def _number(given: Any) -> Any:
+    """Return a whole number that was given as a text, as those of variables are, as a number; else what was given."""
+    return int(given) if isinstance(given, str) and given.isdecimal() else given
 
 
 class AmlComputeStatus(ComputeTargetStatus):

@@ -6,7 +6,7 @@ import re
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from airflow_mlpipe.errors import ParameterError, PipelineError
+from airflow_mlpipe.errors import NotSupportedError, ParameterError, PipelineError
 from airflow_mlpipe.model.data import AccessMode, is_web
 from airflow_mlpipe.sdk.binding import Binding, Consumed, access_mode
 from airflow_mlpipe.sdk.names import UnknownNameError
@@ -80,6 +80,17 @@ class DatasetConsumptionConfig(Consumed):
     def as_direct(self) -> DatasetConsumptionConfig:
         """Return it given to the step as an object."""
         return DatasetConsumptionConfig(self.name, self._read, "direct", self.path_on_compute)
+
+    def as_hdfs(self) -> DatasetConsumptionConfig:
+        """Refuse: what a Spark service is given is the data's address.
+
+        Raises:
+            NotSupportedError: always.
+        """
+        raise NotSupportedError(
+            f"input '{self.name}': as_hdfs() is not supported; give it to a SynapseSparkStep or an HDInsightStep as it "
+            "is, which get the address of its data"
+        )
 
     def as_named_input(self, name: str) -> DatasetConsumptionConfig:
         """Return it under another name."""

@@ -191,6 +191,19 @@ class Registrations:
         )
 
     @staticmethod
+    def register_dbfs(workspace: Workspace, datastore_name: str) -> Datastore:
+        """Refuse: a cluster's own file system is reached by the cluster alone.
+
+        Raises:
+            NotSupportedError: always; it names what a DatabricksStep reads and writes instead.
+        """
+        raise NotSupportedError(
+            f"datastore '{datastore_name}': DBFS is not supported: only the cluster reaches it; give a DatabricksStep "
+            "data of a datastore that both reach, such as Datastore.register_azure_data_lake_gen2(...), or a "
+            "'dbfs:/...' path as text"
+        )
+
+    @staticmethod
     def register_azure_file_share(
         workspace: Workspace,
         datastore_name: str,

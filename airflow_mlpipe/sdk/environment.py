@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from airflow_mlpipe.errors import EnvironmentBuildError, NotFoundError, NotSupportedError, ParameterError
 from airflow_mlpipe.model.environment import EnvironmentSpec
 from airflow_mlpipe.sdk.conda import CondaDependencies
+from airflow_mlpipe.sdk.default_images import own_image
 from airflow_mlpipe.sdk.environment_sections import (
     DEFAULT_INTERPRETER,
     ContainerRegistry,
@@ -316,7 +317,8 @@ class Environment:
                 f"environment '{self.name}': conda_dependencies is a {type(packages).__name__}; "
                 "give CondaDependencies.create(...)"
             )
-        if docker.base_image and docker.base_dockerfile:
+        image = own_image(docker.base_image)
+        if image and docker.base_dockerfile:
             raise ParameterError(
                 f"environment '{self.name}': docker.base_image and docker.base_dockerfile are given; set one to None"
             )
@@ -333,7 +335,7 @@ class Environment:
             conda_channels=packages.conda_channels,
             pip_packages=tuple(sorted(packages.pip_packages)),
             pip_options=packages.pip_options,
-            docker_image=docker.base_image or None,
+            docker_image=image,
             dockerfile=None if not docker.base_dockerfile else _dockerfile_text(str(docker.base_dockerfile)),
             docker_registry=docker.base_image_registry.address,
             docker_arguments=tuple(str(each) for each in docker.arguments or ()),

@@ -46,7 +46,7 @@ class DockerSection:
 
     Attributes:
         enabled: recorded: whether a step runs in a container is its compute target's business.
-        base_image: the image, or None.
+        base_image: the image; None, or v1's ``DEFAULT_CPU_IMAGE`` and ``DEFAULT_GPU_IMAGE``, for the target's own.
         base_dockerfile: text or path of a Dockerfile, instead of `base_image`; or None.
         base_image_registry: where the image is pulled from.
         arguments: further arguments of ``docker run``.

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from airflow_mlpipe.errors import NotFoundError, NotSupportedError, ParameterError
 from airflow_mlpipe.sdk.children import has
@@ -53,6 +54,15 @@ class Experiment:
     def workspace(self) -> Workspace:
         """The workspace it is in."""
         return self._workspace
+
+    @property
+    def id(self) -> str:
+        """Its name: experiments have no other id."""
+        return self._name
+
+    def get_portal_url(self) -> str:
+        """Return where its runs are: the workspace's folder and the experiment's name."""
+        return f"{self._workspace.dir.resolve().as_uri()}?experiment={quote(self._name)}"
 
     def submit(
         self, config: Pipeline | ScriptRunConfig, tags: Mapping[str, object] | None = None, **kwargs: Any

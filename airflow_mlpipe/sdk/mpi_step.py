@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from airflow_mlpipe.errors import ParameterError, PipelineError
 from airflow_mlpipe.sdk.compute import ComputeTarget
-from airflow_mlpipe.sdk.conda import CondaDependencies
 from airflow_mlpipe.sdk.distribution import Count, MpiConfiguration, checked_count, distribute
-from airflow_mlpipe.sdk.environment import Environment
+from airflow_mlpipe.sdk.loose_environment import environment_of
 from airflow_mlpipe.sdk.run_configuration import RunConfiguration
 from airflow_mlpipe.sdk.steps import PythonScriptStep
-
-_ENVIRONMENT = ("custom_docker_image", "user_managed", "conda_packages", "pip_packages", "pip_requirements_file_path")
 
 
 class MpiStep(PythonScriptStep):
@@ -74,7 +70,7 @@ class MpiStep(PythonScriptStep):
                 "runconfig.communicator = 'OpenMpi'"
             )
         configuration = RunConfiguration()
-        configuration.environment = _environment(shown, source_directory, kwargs)
+        configuration.environment = environment_of(f"MpiStep '{shown}'", source_directory, kwargs)
         try:
             job = MpiConfiguration(
                 checked_count(
@@ -99,42 +95,3 @@ class MpiStep(PythonScriptStep):
             hash_paths=hash_paths,
             **kwargs,
         )
-
-
-def _environment(step: str, source: str | os.PathLike[str] | None, kwargs: dict[str, Any]) -> Environment:
-    """Return the environment of a step, taken out of its further arguments."""
-    given: dict[str, Any] = {key: value for key in _ENVIRONMENT if (value := kwargs.pop(key, None))}
-    definition = kwargs.pop("environment_definition", None)
-    if definition is not None:
-        if given:
-            raise PipelineError(
-                f"MpiStep '{step}': environment_definition goes without {', '.join(given)}; put them into it"
-            )
-        if not isinstance(definition, Environment):
-            raise PipelineError(
-                f"MpiStep '{step}': environment_definition is a {type(definition).__name__}; give an Environment"
-            )
-        return definition
-    environment = Environment("current")
-    pip = list(given.get("pip_packages", ()))
-    if "pip_requirements_file_path" in given:
-        pip += _requirements(step, Path(source or ".", given["pip_requirements_file_path"]))
-    if pip or given.get("conda_packages"):
-        environment.python.conda_dependencies = CondaDependencies.create(
-            conda_packages=given.get("conda_packages"), pip_packages=pip
-        )
-    if "custom_docker_image" in given:
-        environment.docker.base_image = given["custom_docker_image"]
-    if "user_managed" in given:
-        environment.python.user_managed_dependencies = True
-    return environment
-
-
-def _requirements(step: str, path: Path) -> list[str]:
-    try:
-        lines = [line.partition(" #")[0].strip() for line in path.read_text("utf-8").splitlines()]
-    except OSError as error:
-        raise PipelineError(
-            f"MpiStep '{step}': pip_requirements_file_path '{path}' cannot be read: {error.strerror}"
-        ) from None
-    return [line for line in lines if line and not line.startswith("#")]

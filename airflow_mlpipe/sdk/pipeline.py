@@ -161,6 +161,16 @@ class Pipeline:
             **kwargs,
         )
 
+    def publish(self, *args: Any, **kwargs: Any) -> object:
+        """Refuse for now.
+
+        Raises:
+            NotSupportedError: always.
+        """
+        from airflow_mlpipe.sdk.refused import no_publishing
+
+        raise no_publishing("Pipeline.publish()")
+
     def to_dag(self, *, wait_for_inputs_s: float = 0.0, **dag_arguments: Any) -> Any:
         """Return it as a DAG of Airflow, for a file in Airflow's DAG folder: ``dag = pipeline.to_dag()``.
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_mlpipe.catalog.part import utc_now
 from airflow_mlpipe.catalog.rows import FINAL_RUN_STATUSES, FINAL_STEP_STATUSES, RunRow, StepRow
-from airflow_mlpipe.errors import NotFoundError, NotSupportedError, ParameterError
+from airflow_mlpipe.errors import NotFoundError, ParameterError
 from airflow_mlpipe.model.result import Written
 from airflow_mlpipe.model.spec import PipelineSpec
 from airflow_mlpipe.sdk.children import Children, has
 from airflow_mlpipe.sdk.live import live_written
 from airflow_mlpipe.sdk.metrics import merge
 from airflow_mlpipe.sdk.output_data import PortDataReference
+from airflow_mlpipe.sdk.refused import no_publishing
 from airflow_mlpipe.sdk.run import Run, utc_text
 from airflow_mlpipe.sdk.step_run import StepRun
 
@@ -297,8 +298,12 @@ class PipelineRun(Run):
         raise NotImplementedError("child_run() is not there for a pipeline run: its children are its steps")
 
     def publish_pipeline(self, *args: Any, **kwargs: Any) -> object:
-        """Refuse for now."""
-        raise NotSupportedError("publish_pipeline() is not supported yet; submit the pipeline again instead")
+        """Refuse for now.
+
+        Raises:
+            NotSupportedError: always.
+        """
+        raise no_publishing("PipelineRun.publish_pipeline()")
 
     def save(self, path: str | None = None) -> str:
         """Write the pipeline as it was submitted to a JSON file and return its path.

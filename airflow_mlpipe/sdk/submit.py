@@ -114,7 +114,7 @@ def submit(experiment: Experiment, pipeline: Pipeline, options: SubmitOptions) -
                 engine.submit(run.id)
             submitted = PipelineRun(experiment, run.id, _row=run, _steps=steps if engine is None else None)
             if options.show_output:
-                _announce(submitted, steps)
+                _announce(submitted, steps, spec)
         return submitted
 
 
@@ -343,12 +343,12 @@ def _publish_again(workspace: Workspace, spec: PipelineSpec, plan: RunPlan) -> N
             publish(step, decision.result.outputs, workspace.store, workspace.index)
 
 
-def _announce(run: PipelineRun, steps: list[StepRow]) -> None:
+def _announce(run: PipelineRun, steps: list[StepRow], spec: PipelineSpec) -> None:
     """Print what v1 prints at a submit; scripts and build jobs search its output for these lines."""
     for row in steps:
         outlook = (
             "This step will run and generate new outputs"
-            if row.decision == "run"
+            if row.decision == "run" or not spec.step_by_id[row.step_id].allow_reuse
             else "This step is eligible to reuse a previous run's output"
         )
         print(f"Created step {row.name} [{row.step_id}][{row.step_run_id}], ({outlook})")

@@ -38,13 +38,18 @@ def needs_pandas() -> None:
     """Make sure that the libraries are there.
 
     Raises:
-        ConfigError: if they are not.
+        ConfigError: if they are not, or cannot be imported together.
     """
     try:
         import pandas  # noqa: F401
         import pyarrow  # noqa: F401
-    except ImportError:
+    except ModuleNotFoundError:
         raise ConfigError("tabular datasets need pandas and pyarrow: pip install 'airflow-mlpipe[pandas]'") from None
+    except ImportError as error:
+        raise ConfigError(
+            f"tabular datasets need pandas and pyarrow, whose versions here do not go together: {error}; give the "
+            "environment versions that do"
+        ) from None
 
 
 def read_table(

@@ -24,6 +24,7 @@ from airflow_mlpipe.sdk.workspace_config import (
 )
 from airflow_mlpipe.sdk.workspace_documents import WorkspaceDocuments
 from airflow_mlpipe.sdk.workspace_folder import catalog_url, make_workspace, open_or_make, shared_or_own, store_url
+from airflow_mlpipe.sdk.workspace_refused import RefusedParts
 
 if TYPE_CHECKING:
     from airflow_mlpipe.catalog.catalog import Catalog
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 MAX_NAME = 255
 
 
-class Workspace(WorkspaceDocuments):
+class Workspace(WorkspaceDocuments, RefusedParts):
     """A workspace: datastores, datasets, compute targets, environments, experiments, models and their runs.
 
     Get one with :meth:`from_config` or :meth:`get`; make one with :meth:`create` or ``mlpipe init``. Opening it reads

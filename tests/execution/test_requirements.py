@@ -55,7 +55,7 @@ def test_what_is_no_requirement_is_refused(text):
         ("numpy 1.19.2", "numpy==1.19.2"),
         ("numpy>=1.11,<2", "numpy<2,>=1.11"),
         ("numpy >=1.11, <2", "numpy<2,>=1.11"),
-        ("conda-forge::pandas=2.2", "pandas==2.2.*"),
+        ("conda-forge::scipy=2.2", "scipy==2.2.*"),
         ("pytorch=2.1", "torch==2.1.*"),
         ("opencv", "opencv-python-headless"),
         ("py-xgboost<=2", "xgboost<=2"),
@@ -91,8 +91,26 @@ def test_conda_s_own_words_are_kept_where_conda_is():
 def test_the_retired_sdk_is_left_out_and_what_it_brought_stays():
     request = asked(pip_packages=("azureml-defaults", "azureml-sdk[notebooks]", "azureml-dataprep[pandas,fuse]", "x"))
     assert request.requirements == ("pandas", "pyarrow", "x")
-    assert len(request.notes) == 3
+    assert len([note for note in request.notes if "left out" in note]) == 3
     assert asked(pip_packages=("azureml-defaults",)).is_empty
+
+
+def test_nothing_stands_in_for_mlflow():
+    request = asked(pip_packages=("azureml-mlflow==1.40",))
+    assert request.is_empty
+    assert request.notes == (
+        "package 'azureml-mlflow==1.40' is left out: a script that imports mlflow needs it among the packages, and a "
+        "server in MLFLOW_TRACKING_URI; Run.get_context().log() needs neither",
+    )
+
+
+def test_where_pandas_is_tables_can_be_read():
+    assert asked(pip_packages=("pandas",)).requirements == ("pandas", "pyarrow")
+    assert asked(conda_packages=("pandas=1.5",)).requirements == ("pandas==1.5.*", "pyarrow")
+    assert asked(pip_packages=("pandas", "PyArrow==15.0")).requirements == ("PyArrow==15.0", "pandas")
+    assert asked(pip_packages=("azureml-defaults", "scipy")).requirements == ("scipy",)
+    assert asked(with_conda=True, conda_packages=("pandas=1.5",)).requirements == ("pyarrow",)
+    assert asked(with_conda=True, conda_packages=("pandas", "pyarrow")).requirements == ()
 
 
 def test_sklearn_means_scikit_learn():
@@ -102,9 +120,9 @@ def test_sklearn_means_scikit_learn():
 @pytest.mark.parametrize(
     ("python", "constraints"),
     [
-        ("3.6.2", ("numpy<1.24", "pandas<2", "scikit-learn<1.2")),
-        ("3.8", ("numpy<1.24", "pandas<2", "scikit-learn<1.2")),
-        (">=3.9", ("numpy<2", "pandas<3")),
+        ("3.6.2", ("numpy<1.24", "pandas<2", "pyarrow<26", "scikit-learn<1.2")),
+        ("3.8", ("numpy<1.24", "pandas<2", "pyarrow<26", "scikit-learn<1.2")),
+        (">=3.9", ("numpy<2", "pandas<3", "pyarrow<26")),
         ("3.11", ()),
         ("3", ()),
         (None, ()),
@@ -117,9 +135,19 @@ def test_an_old_python_limits_packages_to_its_time(python, constraints):
     assert any("is taken" in note for note in request.notes) == bool(constraints)
 
 
+@pytest.mark.parametrize("own", [(3, 11), (3, 12)])
+def test_an_environment_of_v1s_without_a_python_is_limited_to_its_time(own, monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (*own, 0))
+    limits = ("numpy<1.24", "pandas<2", "pyarrow<26", "scikit-learn<1.2") if own < (3, 12) else ()
+    assert asked(pip_packages=("azureml-defaults", "scipy")).constraints == limits
+    assert asked(pip_packages=("azureml-defaults", "scipy"), python_version="3.11").constraints == ()
+    assert asked(pip_packages=("scipy",)).constraints == ()
+
+
 def test_versions_that_the_user_chose_are_not_limited():
     assert asked(pip_packages=("numpy>=2", "pandas"), python_version="3.6").constraints == (
         "pandas<2",
+        "pyarrow<26",
         "scikit-learn<1.2",
     )
 

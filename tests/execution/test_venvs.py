@@ -113,7 +113,11 @@ class TestLocks:
 
     def test_notes_are_kept_and_said(self, index, store):
         said = []
-        lock = lock_of(store, EnvironmentSpec(name="mine", pip_packages=("tool", "azureml-core")), say=said.append)
+        lock = lock_of(
+            store,
+            EnvironmentSpec(name="mine", python_version="3.11", pip_packages=("tool", "azureml-core")),
+            say=said.append,
+        )
         assert lock.notes == ("package 'azureml-core' is left out: airflow_mlpipe takes its place",)
         assert f"note: environment 'mine': {lock.notes[0]}" in said
 

@@ -47,6 +47,11 @@ def test_waiting_and_status(workspace, capsys):
     assert target.serialize()["computeType"] == "AmlCompute"
 
 
+def test_numbers_that_a_variable_gave_as_text(workspace):
+    texts = configuration(min_nodes="0", max_nodes="4", idle_seconds_before_scaledown="300").spec
+    assert (texts.min_nodes, texts.max_nodes, texts.idle_seconds_before_scaledown) == (0, 4, 300)
+
+
 def test_update(workspace):
     ComputeTarget.create(workspace, "cpu", configuration()).update(max_nodes=8, idle_seconds_before_scaledown=60)
     spec = ComputeTarget(workspace, "cpu").spec
@@ -85,10 +90,11 @@ def test_unknown_target_named_like_a_machine(workspace):
     ("options", "what"),
     [
         ({"vm_priority": "cheap"}, "vm_priority 'cheap'"),
+        ({"min_nodes": "-1"}, "min_nodes='-1' is not allowed; give a whole number from 0"),
         ({"min_nodes": -1}, "min_nodes=-1 is not allowed; give a whole number from 0"),
         ({"max_nodes": 0}, "max_nodes=0 is not allowed; give a whole number from 1"),
         ({"min_nodes": 3, "max_nodes": 2}, "max_nodes=2 is not allowed; give a whole number from 3"),
-        ({"max_nodes": "4"}, "max_nodes='4'"),
+        ({"max_nodes": "four"}, "max_nodes='four'"),
         ({"max_nodes": True}, "max_nodes=True"),
         ({"idle_seconds_before_scaledown": -1}, "idle_seconds_before_scaledown=-1"),
     ],

@@ -126,6 +126,7 @@ def test_what_is_refused(workspace):
             NotSupportedError,
             r"2024; .*register_azure_data_lake_gen2\(workspace, 's'",
         ),
+        (lambda: Datastore.register_dbfs(workspace, "s"), NotSupportedError, "DBFS is not supported: only the cluster"),
         (
             lambda: Datastore.register_azure_file_share(workspace, "s", "share", "acc"),
             NotSupportedError,

@@ -131,6 +131,13 @@ def test_a_submit_prints_v1s_lines_unless_it_is_told_not_to(ws, experiment, tmp_
     assert capsys.readouterr().out == ""
 
 
+def test_a_step_that_is_never_reused_is_said_to_run(ws, experiment, tmp_path, capsys):
+    pipeline = two_steps(ws, tmp_path)
+    pipeline.steps[1].allow_reuse = False
+    experiment.submit(pipeline)
+    assert capsys.readouterr().out.count("(This step will run and generate new outputs)") == 2
+
+
 def test_regenerate_computes_everything_again(ws, experiment, tmp_path):
     pipeline = two_steps(ws, tmp_path)
     experiment.submit(pipeline)

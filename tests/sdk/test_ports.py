@@ -13,7 +13,7 @@ from airflow_mlpipe import (
     PipelineParameter,
     PythonScriptStep,
 )
-from airflow_mlpipe.errors import PipelineError
+from airflow_mlpipe.errors import NotSupportedError, PipelineError
 from airflow_mlpipe.sdk.layout import producers_of
 from airflow_mlpipe.sdk.ports import ports_of
 
@@ -117,6 +117,11 @@ def test_two_explicit_modes_of_one_name(images):
     named = images.as_named_input("input1")
     with pytest.raises(PipelineError, match="input 'input1' is wanted in mode mount and in mode download"):
         resolve(python([named.as_download()], inputs=[named.as_mount()]))
+
+
+def test_an_input_of_a_spark_service_is_given_as_it_is(images):
+    with pytest.raises(NotSupportedError, match=r"input 'input1': as_hdfs\(\) is not supported; give it to a Synapse"):
+        images.as_named_input("input1").as_hdfs()
 
 
 def test_path_on_compute_survives_a_merge(images):

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from airflow_mlpipe import Dataset, DataType
-from airflow_mlpipe.errors import MissingDataError, ParameterError, StorageError
+from airflow_mlpipe.errors import ConfigError, MissingDataError, ParameterError, StorageError
+from airflow_mlpipe.sdk.tables import needs_pandas
 
 pandas = pytest.importorskip("pandas")
 
@@ -285,3 +288,11 @@ def test_line_breaks_in_quotes_wherever_blocks_end(table):
 def test_rows_of_any_length(table):
     long = "z" * 3_000_000
     assert columns(table(f"a,b\n1,{long}\n2,y\n").to_pandas_dataframe()) == {"a": [1, 2], "b": [long, "y"]}
+
+
+def test_libraries_that_do_not_go_together_are_told_as_such(tmp_path, monkeypatch):
+    (tmp_path / "pyarrow.py").write_text("raise ImportError('pyarrow requires NumPy 2.0 or newer, found 1.23.5')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "pyarrow", raising=False)
+    with pytest.raises(ConfigError, match=r"do not go together: pyarrow requires NumPy 2.0 or newer, found 1\.23\.5"):
+        needs_pandas()
