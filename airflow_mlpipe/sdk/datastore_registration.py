@@ -92,7 +92,8 @@ class Registrations:
     ) -> Datastore:
         """Register a container of Azure Blob Storage.
 
-        Without key and token, the environment's or the machine's own Azure login is used.
+        Without key and token, the environment's or the machine's own Azure login is used; without a login, a container
+        that everybody may list and read is read all the same. Where everybody may read blobs alone, give ``anon=True``.
 
         Args:
             workspace: where it is registered.

@@ -19,6 +19,7 @@ from airflow_mlpipe.storage.remote_errors import BrokenAnswerError, trouble_of
 _LOOK_S = 0.5
 _CLOUD = "core.windows.net"
 _OURS = ("endpoint", "protocol")
+_SCOPE = "https://storage.azure.com/.default"
 
 
 class AzureDriver(Rooted):
@@ -49,15 +50,47 @@ class AzureDriver(Rooted):
         super().__init__(prefix)
         self._container = container
         # Once: what is tried again, and for how long, is decided in one place for all stores.
-        self._call = {"connection_timeout": CONNECT_S, "read_timeout": answer_s, "retry_total": 0}
-        self._options, self.server = _settings(name, host, options)
+        self._call: dict[str, Any] = {"connection_timeout": CONNECT_S, "read_timeout": answer_s, "retry_total": 0}
+        self._options, self.server, self._url = _settings(name, host, options)
         self._versions = bool(options.get("version_aware"))
         self._fs: Any = None
 
     async def connect(self) -> None:
-        """Make the client."""
+        """Make the client: with what opens the account, else with the login of this machine, else with nothing.
+
+        As in v1, a container that everybody may read needs no key.
+        """
         self._fs = self.filesystem()
         self._client = self._fs.service_client.get_container_client(self._container)
+        if await self._is_open_to_all_alone():
+            await self._fs.service_client.close()
+            self._options = _anonymous(self._options, self._url)
+            self._fs = self.filesystem()
+            self._client = self._fs.service_client.get_container_client(self._container)
+
+    async def _is_open_to_all_alone(self) -> bool:
+        """Whether nothing that opens the account was given, nobody is logged in here, and none of it is needed."""
+        from azure.core.exceptions import ClientAuthenticationError
+        from azure.identity.aio import DefaultAzureCredential
+        from azure.storage.blob.aio import ContainerClient
+
+        login = self._fs.credential
+        if not isinstance(login, DefaultAzureCredential):
+            return False
+        try:
+            await login.get_token(_SCOPE)
+        except ClientAuthenticationError:
+            pass
+        else:
+            return False
+        async with ContainerClient(self._url, self._container) as anybody:
+            try:
+                async for _ in anybody.list_blobs(results_per_page=1, **self._call).by_page():
+                    break
+            except Exception:
+                # Whatever it is: what is asked next says it, of a client that has told who it is.
+                return False
+        return True
 
     async def close(self) -> None:
         """Close the client."""
@@ -265,12 +298,18 @@ def _settled(md5: bytes) -> Any:
     return ContentSettings(content_md5=bytearray(md5))
 
 
-def _settings(name: str, host: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return the options of adlfs and the server that is asked."""
+def _anonymous(settings: Mapping[str, Any], url: str) -> dict[str, Any]:
+    """Return the options of adlfs for an account at `url` that nothing opens."""
+    kept = {option: value for option, value in settings.items() if option not in ("account_name", "account_host")}
+    return {**kept, "connection_string": f"BlobEndpoint={url}"}
+
+
+def _settings(name: str, host: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], str, str]:
+    """Return the options of adlfs, the server that is asked, and its URL, empty if a connection string has it."""
     settings = {option: value for option, value in options.items() if option not in _OURS}
     account = settings.get("account_name") or host.partition(".")[0]
     if settings.get("connection_string"):
-        return settings, "the account of its connection string"
+        return settings, "the account of its connection string", ""
     if not account:
         raise ConfigError(
             f"datastore '{name}': no storage account is named; give account_name=, or a URL like "
@@ -282,7 +321,7 @@ def _settings(name: str, host: str, options: Mapping[str, Any]) -> tuple[dict[st
     url = endpoint if "://" in endpoint else f"{protocol}://{account}.blob.{endpoint}"
     server = urlsplit(url).netloc
     if url == f"https://{account}.blob.{_CLOUD}":
-        return settings, server
+        return settings, server, url
     # adlfs knows other places by a connection string alone, if a key or a token of the account opens them.
     if settings.get("account_key") or settings.get("sas_token"):
         opened = (
@@ -293,4 +332,4 @@ def _settings(name: str, host: str, options: Mapping[str, Any]) -> tuple[dict[st
         settings["connection_string"] = f"BlobEndpoint={url};AccountName={account};{opened}"
     else:
         settings["account_host"] = server
-    return settings, server
+    return settings, server, url

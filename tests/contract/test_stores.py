@@ -425,6 +425,33 @@ def test_credentials_that_are_wrong(s3_server: str, azure_server: str) -> None:
     assert caught.value.__cause__ is None and caught.value.__context__ is None
 
 
+@pytest.mark.azure
+@pytest.mark.parametrize("access", ["container", "blob", None])
+def test_a_container_that_everybody_may_read_needs_no_key(access: str | None, azure_server: str) -> None:
+    """With access to its blobs alone it cannot be listed, and so is asked for by whoever is logged in."""
+    from azure.storage.blob import ContainerClient
+
+    container = f"container-{next(NUMBERS)}"
+    options = {"endpoint": azure_server, "account_name": emulators.AZURE_ACCOUNT}
+    owner = open_store("azstore", f"az://{container}", {**options, "account_key": emulators.AZURE_KEY})
+    assert isinstance(owner, RemoteStore)
+    owner.create_container()
+    owner.write_bytes("d/x", b"for all")
+    with ContainerClient(azure_server, container, emulators.AZURE_KEY) as client:
+        client.set_container_access_policy({}, public_access=access)
+    anybody = open_store("azstore", f"az://{container}", options)
+    assert isinstance(anybody, RemoteStore)
+    if access == "container":
+        assert (anybody.read_bytes("d/x"), [file.path for file in anybody.listing("d")]) == (b"for all", ["d/x"])
+        with pytest.raises(PermissionDeniedError, match=r"MLPIPE_DATASTORE_AZSTORE_<OPTION>"):
+            anybody.write_bytes("d/y", b"")
+    else:
+        with pytest.raises(PermissionDeniedError, match=r"cannot read 'd/x': DefaultAzureCredential failed"):
+            anybody.read_bytes("d/x")
+    anybody.close()
+    owner.close()
+
+
 @pytest.mark.s3
 def test_names_that_no_file_can_have(s3_server: str, tmp_path: Path) -> None:
     store = s3_place(s3_server).remote
