@@ -19,8 +19,17 @@ ServiceException = ServiceError
 WebserviceException = NotFoundError
 """What v1 raised for a model that is not registered, among others."""
 
+ModelNotFoundException = NotFoundError
+"""There is no model of that name, or not that version."""
+
+RunEnvironmentException = ConfigError
+"""``Run.get_context(allow_offline=False)`` outside of a run."""
+
 ExperimentExecutionException = UsageError
 """A run could not be submitted."""
 
 ActivityFailedException = ExecutionError
 """A run that was waited for failed."""
+
+TrainingException = ExecutionError
+"""A run failed, or one of its steps."""

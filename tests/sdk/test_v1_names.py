@@ -15,10 +15,13 @@ from airflow_mlpipe import (
     Environment,
     InteractiveLoginAuthentication,
     Model,
+    ModelNotFoundException,
     MsiAuthentication,
     Run,
+    RunEnvironmentException,
     ServiceException,
     ServicePrincipalAuthentication,
+    TrainingException,
     UserErrorException,
     WebserviceException,
     Workspace,
@@ -64,9 +67,14 @@ def test_scripts_catch_what_is_not_there(ws):
         Workspace.get("other")
     with pytest.raises(WebserviceException):
         Model(ws, "x")
+    for use in (lambda: Model(ws, "x"), lambda: Model.get_model_path("x", _workspace=ws)):
+        with pytest.raises(ModelNotFoundException):
+            use()
     with pytest.raises(ServiceException):
         Run.get(ws, "x")
-    assert issubclass(RunFailedError, ActivityFailedException)
+    with pytest.raises(RunEnvironmentException):
+        Run.get_context(allow_offline=False)
+    assert all(issubclass(RunFailedError, kind) for kind in (ActivityFailedException, TrainingException))
 
 
 @pytest.mark.parametrize("image", [DEFAULT_CPU_IMAGE, DEFAULT_GPU_IMAGE])
