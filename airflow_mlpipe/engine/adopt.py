@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -112,6 +113,12 @@ class Share:
             again = set(ended).intersection(unstarted()) if ended else ()
             self._resume(row, rows, again, dag_run)
         return self.room.run(row.id)
+
+    def refuse(self, dag_run: Any, reason: str) -> None:
+        """Note why the run that a DAG run stands for cannot be planned, if it was ever stored."""
+        # A conf that is not right names none.
+        with suppress(NotFoundError, ParameterError):
+            self.room.catalog.request_stop(self.run_id(dag_run), "failure", reason)
 
     def close(self, dag_run: Any, said: str | None) -> dict[str, str] | None:
         """Give the run its last status, now that its DAG run has ended. One that has it already keeps it.

@@ -122,4 +122,8 @@ class ReuseSensor(BaseSensorOperator, SkipMixin):
 
         share = Share(room=room_of(self.workspace), part=self.part, spec_digest=self.spec_digest)
         params = {name: context["params"][name] for name in declared}
-        return share.begin(dag_run, params, self.publish, unstarted)
+        try:
+            return share.begin(dag_run, params, self.publish, unstarted)
+        except UsageError as error:
+            share.refuse(dag_run, error.message)
+            raise

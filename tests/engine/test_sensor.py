@@ -8,7 +8,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_mlpipe.engine.sensor import ReuseSensor
-from airflow_mlpipe.errors import ConfigError, MlpipeError, StorageError, UnreachableError
+from airflow_mlpipe.errors import ConfigError, MlpipeError, StorageError, UnreachableError, UsageError
 
 pytestmark = pytest.mark.airflow
 
@@ -45,3 +45,25 @@ def test_what_may_pass_is_tried_twice_more_and_fails_the_run_then(error: MlpipeE
 def test_a_users_mistake_is_not_tried_again(monkeypatch: pytest.MonkeyPatch):
     error = ConfigError("the bucket has no name")
     assert poked(error, 1, monkeypatch) == (AirflowFailException, [error.message])
+
+
+def test_what_keeps_a_run_from_being_planned_is_noted_with_it(monkeypatch: pytest.MonkeyPatch):
+    said = []
+
+    class Refused:
+        def __init__(self, **kwargs: object) -> None:
+            """Stand for the share of a DAG whose run is of another spec."""
+
+        def begin(self, *args: object) -> None:
+            raise UsageError("run 1 is of spec a, but the DAG is of b")
+
+        def refuse(self, dag_run: object, reason: str) -> None:
+            said.append(reason)
+
+    monkeypatch.setattr("airflow_mlpipe.engine.adopt.Share", Refused)
+    monkeypatch.setattr("airflow_mlpipe.engine.room.room_of", lambda workspace: None)
+    monkeypatch.setattr("airflow_mlpipe.engine.connections.ask_airflow", lambda: None)
+    context = {"dag_run": None, "dag": SimpleNamespace(params={}), "params": {}}
+    with pytest.raises(AirflowFailException, match="run 1 is of spec a"):
+        ReuseSensor(task_id="reuse_check").poke(context)
+    assert said == ["run 1 is of spec a, but the DAG is of b"]

@@ -11,6 +11,7 @@ import pytest
 from engine_site import Site, shell
 
 from airflow_mlpipe.engine.adopt import Share
+from airflow_mlpipe.engine.bookkeeping import close_run
 from airflow_mlpipe.engine.room import Room
 from airflow_mlpipe.errors import ParameterError, UsageError
 from airflow_mlpipe.model.parameter import ParameterSpec
@@ -130,6 +131,16 @@ def test_an_embedded_engine_ends_its_runs_itself(place: Site):
     place.catalog.update_step(run_id, "a", status="completed")
     Room(place.dir).run(run_id).end_if_complete()
     assert place.catalog.get_run(run_id).status == "Queued"
+
+
+def test_a_run_that_cannot_be_planned_says_why_and_one_that_was_never_stored_has_no_place_for_it(place: Site):
+    run_id = place.enqueue(shell("a", "true"))
+    share_of(place).refuse(dag_run(conf={"_mlpipe": {"run_id": run_id}}), "it is of another spec")
+    share_of(place).refuse(dag_run("never_stored"), "likewise")
+    share_of(place).refuse(dag_run(conf={"_mlpipe": "no object"}), "likewise")
+    run = Room(place.dir).run(run_id)
+    assert close_run(place.catalog, run_id, run.spec, error="failed in Airflow") == "Failed"
+    assert place.catalog.get_run(run_id).error == "it is of another spec"
 
 
 def test_a_submitted_run_is_the_one_in_its_conf(place: Site):
