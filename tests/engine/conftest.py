@@ -33,9 +33,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     assert_whole(place.dir, but="pipeline spec")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def airflow_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowSite]:
-    """A workspace beside a real Airflow, one for all tests: starting it takes half a minute."""
+    """A workspace beside a real Airflow, one for the tests of a file.
+
+    Starting it takes half a minute; left running it takes a quarter of a core from all tests after these.
+    """
     place = AirflowSite(tmp_path_factory.mktemp("airflow").resolve())
     try:
         place.start()

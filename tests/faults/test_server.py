@@ -101,6 +101,8 @@ def test_a_service_that_is_killed_costs_a_run_nothing(site: ServerSite, marks: P
     (marks / "go").touch()
     run = site.end_of(run_id)
     assert (run.status, run.error, site.output(run, "b"), tries(marks)) == ("Completed", None, "made\n", 1)
+    # The run may be over before the service is there again.
+    eventually(lambda: not site.engine.unwell())
     assert f"its {service} had ended and was started again, once" in mlpipe(site.project, "status").stdout
 
 
