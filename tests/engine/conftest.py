@@ -39,7 +39,8 @@ def airflow_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowSi
 
     Starting it takes half a minute; left running it takes a quarter of a core from all tests after these.
     """
-    place = AirflowSite(tmp_path_factory.mktemp("airflow").resolve())
+    # The steps' own files lie beside its folder, of which there may be several.
+    place = AirflowSite(tmp_path_factory.mktemp("airflow").resolve() / "project")
     try:
         place.start()
         yield place
