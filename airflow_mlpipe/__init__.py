@@ -311,7 +311,7 @@ def _refused(name: str) -> Any:
 
     if name not in INSTEAD:
         raise AttributeError(f"module 'airflow_mlpipe' has no attribute '{name}'")
-    value = globals()[name] = refused(name)
+    value = globals()[name] = refused(name, INSTEAD[name])
     return value
 
 

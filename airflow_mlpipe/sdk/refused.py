@@ -93,9 +93,9 @@ class Refused(type):
         raise NotSupportedError(f"{cls.__name__}{what} is not supported yet; {cls.advice}")
 
 
-def refused(name: str) -> Refused:
-    """Return what stands for a name of :data:`INSTEAD`."""
-    return Refused(name, (), {"advice": INSTEAD[name], "__doc__": f"v1's {name}; not supported."})
+def refused(name: str, advice: str) -> Refused:
+    """Return what stands for v1's class `name`; whoever uses it gets `advice`, which says what to use instead."""
+    return Refused(name, (), {"advice": advice, "__doc__": f"v1's {name}; not supported."})
 
 
 def no_publishing(what: str) -> NotSupportedError:
