@@ -60,16 +60,18 @@ class AzureDriver(Rooted):
 
         As in v1, a container that everybody may read needs no key.
         """
-        self._fs = self.filesystem()
-        self._client = self._fs.service_client.get_container_client(self._container)
-        if await self._is_open_to_all_alone():
+        self._make_client()
+        if await self._is_read_as_anybody():
             await self._fs.service_client.close()
             self._options = _anonymous(self._options, self._url)
-            self._fs = self.filesystem()
-            self._client = self._fs.service_client.get_container_client(self._container)
+            self._make_client()
 
-    async def _is_open_to_all_alone(self) -> bool:
-        """Whether nothing that opens the account was given, nobody is logged in here, and none of it is needed."""
+    def _make_client(self) -> None:
+        self._fs = self.filesystem()
+        self._client = self._fs.service_client.get_container_client(self._container)
+
+    async def _is_read_as_anybody(self) -> bool:
+        """Whether no key or token was given, nobody is logged in here, and the container lets anybody list it."""
         from azure.core.exceptions import ClientAuthenticationError
         from azure.identity.aio import DefaultAzureCredential
         from azure.storage.blob.aio import ContainerClient
