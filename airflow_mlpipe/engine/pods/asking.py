@@ -17,6 +17,7 @@ PATIENCE_S = 300.0
 """How long a cluster that does not answer is asked again to end a pod that nobody else will end."""
 
 PAUSE_S = 2.0
+"""How long it is left alone between two of these, in seconds."""
 
 _TRANSIENT = frozenset({409, 429, 500, 502, 503, 504})
 
